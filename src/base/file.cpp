@@ -1,0 +1,319 @@
+// Files through POSIX calls, so that every failure has its errno and every write its fsync.
+
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "base/error.h"
+
+namespace base {
+namespace {
+
+constexpr std::size_t kBufferBytes = std::size_t{1} << 20;  // one write call a mebibyte
+
+[[noreturn]] void fail_errno(std::string_view action, const Path& path) {
+  const int code = errno;
+  std::string_view advice;
+  if (code == ENOSPC) advice = "; free some space and try again";
+  if (code == EACCES || code == EROFS || code == EPERM) advice = "; check the permissions";
+  fail("cannot {} {}: {}{}", action, path.string(), std::strerror(code), advice);
+}
+
+/// An open descriptor that closes itself.
+class Descriptor {
+ public:
+  Descriptor(const Path& path, int flags, std::string_view action)
+      : value_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
+    if (value_ < 0) fail_errno(action, path);
+  }
+  ~Descriptor() { ::close(value_); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
+struct stat status_of(int descriptor, const Path& path) {
+  struct stat status {};
+  if (::fstat(descriptor, &status) != 0) fail_errno("read", path);
+  if (S_ISDIR(status.st_mode)) fail("cannot read {}: it is a folder, expected a file", path.string());
+  return status;
+}
+
+void write_fully(int descriptor, const char* data, std::size_t size, const Path& path) {
+  while (size > 0) {
+    const ssize_t written = ::write(descriptor, data, size);
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      fail_errno("write", path);
+    }
+    data += written;
+    size -= static_cast<std::size_t>(written);
+  }
+}
+
+Path temporary_name(const Path& path) {
+  return path.string() + ".tmp." + std::to_string(::getpid());
+}
+
+Path folder_of(const Path& path) { return path.has_parent_path() ? path.parent_path() : Path("."); }
+
+/// The number behind `key` in a /proc file of "Key:   123 kB" lines, in bytes; 0 if absent.
+std::uint64_t proc_kilobytes(const char* file, std::string_view key) {
+  std::ifstream stream(file);
+  for (std::string line; std::getline(stream, line);) {
+    if (line.starts_with(key)) return std::stoull(line.substr(key.size())) * 1024;
+  }
+  return 0;
+}
+
+/// A cgroup's number file, or nothing where it says "max" or is absent.
+std::uint64_t cgroup_number(const char* file, std::uint64_t otherwise) {
+  std::ifstream stream(file);
+  std::uint64_t value = 0;
+  return stream >> value ? value : otherwise;
+}
+
+}  // namespace
+
+std::string read_file(const Path& path) {
+  const Descriptor file(path, O_RDONLY, "open");
+  const auto status = status_of(file.get(), path);
+  std::string content;
+  content.reserve(static_cast<std::size_t>(std::max<off_t>(status.st_size, 0)));
+  std::string block(kBufferBytes, '\0');
+  for (;;) {
+    const ssize_t got = ::read(file.get(), block.data(), block.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_errno("read", path);
+    if (got == 0) return content;
+    content.append(block.data(), static_cast<std::size_t>(got));
+  }
+}
+
+MappedFile::MappedFile(const Path& path) : path_(path) {
+  const Descriptor file(path, O_RDONLY, "open");
+  const auto status = status_of(file.get(), path);
+  size_ = static_cast<std::size_t>(status.st_size);
+  if (size_ == 0) return;
+  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  if (address == MAP_FAILED) fail_errno("map", path);
+  data_ = static_cast<const std::byte*>(address);
+}
+
+MappedFile::~MappedFile() { release(); }
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  if (this != &other) {
+    release();
+    path_ = std::move(other.path_);
+    data_ = std::exchange(other.data_, nullptr);
+    size_ = std::exchange(other.size_, 0);
+  }
+  return *this;
+}
+
+void MappedFile::release() noexcept {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  data_ = nullptr;
+}
+
+AtomicFile::AtomicFile(Path path) : path_(std::move(path)), temporary_(temporary_name(path_)) {
+  descriptor_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail_errno("create", temporary_);
+  buffer_.reserve(kBufferBytes);
+}
+
+AtomicFile::~AtomicFile() { discard(); }
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      temporary_(std::move(other.temporary_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      size_(other.size_),
+      buffer_(std::move(other.buffer_)) {}
+
+AtomicFile& AtomicFile::operator=(AtomicFile&& other) noexcept {
+  if (this != &other) {
+    discard();
+    path_ = std::move(other.path_);
+    temporary_ = std::move(other.temporary_);
+    descriptor_ = std::exchange(other.descriptor_, -1);
+    size_ = other.size_;
+    buffer_ = std::move(other.buffer_);
+  }
+  return *this;
+}
+
+void AtomicFile::discard() noexcept {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(temporary_.c_str());
+  descriptor_ = -1;
+}
+
+void AtomicFile::flush() {
+  write_fully(descriptor_, buffer_.data(), buffer_.size(), path_);
+  buffer_.clear();
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  size_ += bytes.size();
+  if (buffer_.size() + bytes.size() > kBufferBytes) flush();
+  if (bytes.size() > kBufferBytes) {
+    write_fully(descriptor_, reinterpret_cast<const char*>(bytes.data()), bytes.size(), path_);
+  } else {
+    buffer_.append(as_text(bytes));
+  }
+}
+
+void AtomicFile::write(std::string_view text) { write(as_bytes(text)); }
+
+void AtomicFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
+  flush();
+  if (offset + bytes.size() > size_) {
+    fail("cannot write {}: bytes {} to {} lie past its {}", path_.string(), offset,
+         offset + bytes.size(), size_);
+  }
+  const ssize_t written =
+      ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+  if (written != static_cast<ssize_t>(bytes.size())) fail_errno("write", path_);
+}
+
+void AtomicFile::commit() {
+  flush();
+  if (::fsync(descriptor_) != 0) fail_errno("write", path_);
+  const int closed = ::close(std::exchange(descriptor_, -1));
+  if (closed != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const int code = errno;
+    ::unlink(temporary_.c_str());
+    errno = code;
+    fail_errno("write", path_);
+  }
+  sync_folder(folder_of(path_));
+}
+
+void write_file(const Path& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(content);
+  file.commit();
+}
+
+AtomicFolder::AtomicFolder(Path path) : path_(std::move(path)), temporary_(temporary_name(path_)) {
+  std::error_code ignored;
+  std::filesystem::remove_all(temporary_, ignored);
+  create_folders(temporary_);
+}
+
+AtomicFolder::~AtomicFolder() {
+  std::error_code ignored;
+  if (!committed_) std::filesystem::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::commit(bool replace) {
+  sync_folder(temporary_);
+  const Path aside = path_.string() + ".old." + std::to_string(::getpid());
+  const bool exists = std::filesystem::exists(path_);
+  if (exists && !replace) fail("cannot write {}: it exists already", path_.string());
+  if (exists && ::rename(path_.c_str(), aside.c_str()) != 0) fail_errno("replace", path_);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_errno("write", path_);
+  committed_ = true;
+  sync_folder(folder_of(path_));
+  std::error_code ignored;
+  if (exists) std::filesystem::remove_all(aside, ignored);
+}
+
+void create_folders(const Path& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) fail("cannot create folder {}: {}", path.string(), error.message());
+}
+
+void sync_folder(const Path& folder) {
+  const Descriptor file(folder, O_RDONLY | O_DIRECTORY, "open");
+  // Some file systems refuse to fsync a folder (EINVAL); there the rename is all there is.
+  if (::fsync(file.get()) != 0 && errno != EINVAL) fail_errno("write", folder);
+}
+
+void append_line(const Path& path, std::string_view line) {
+  const Descriptor file(path, O_WRONLY | O_CREAT | O_APPEND, "open");
+  std::string text(line);
+  text += '\n';
+  write_fully(file.get(), text.data(), text.size(), path);
+}
+
+std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc) {
+  static const auto tables = [] {
+    constexpr std::uint32_t kReversed = 0x82f63b78;  // 0x1EDC6F41 bit-reversed
+    std::array<std::array<std::uint32_t, 256>, 8> t{};
+    for (std::uint32_t i = 0; i < 256; ++i) {
+      std::uint32_t value = i;
+      for (int bit = 0; bit < 8; ++bit) value = (value >> 1) ^ ((value & 1) != 0 ? kReversed : 0);
+      t[0][i] = value;
+    }
+    for (std::size_t k = 1; k < 8; ++k) {
+      for (std::size_t i = 0; i < 256; ++i) t[k][i] = (t[k - 1][i] >> 8) ^ t[0][t[k - 1][i] & 0xff];
+    }
+    return t;
+  }();
+  crc = ~crc;
+  const std::byte* data = bytes.data();
+  std::size_t left = bytes.size();
+  for (; left >= 8; data += 8, left -= 8) {  // eight bytes a step ("slicing by 8", Intel 2006)
+    std::uint64_t word = 0;
+    std::memcpy(&word, data, 8);
+    word ^= crc;
+    crc = 0;
+    for (std::size_t k = 0; k < 8; ++k) crc ^= tables[7 - k][(word >> (8 * k)) & 0xff];
+  }
+  for (; left > 0; ++data, --left) {
+    crc = (crc >> 8) ^ tables[0][(crc ^ std::to_integer<std::uint32_t>(*data)) & 0xff];
+  }
+  return ~crc;
+}
+
+std::uint64_t fnv1a64(std::span<const std::byte> bytes, std::uint64_t hash) {
+  for (const std::byte b : bytes) {
+    hash = (hash ^ std::to_integer<std::uint64_t>(b)) * 0x100000001b3ULL;
+  }
+  return hash;
+}
+
+std::uint64_t free_disk_bytes(const Path& path) {
+  struct statvfs status {};
+  if (::statvfs(path.c_str(), &status) != 0) fail_errno("ask for the free space of", path);
+  return static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
+}
+
+std::uint64_t free_memory_bytes() {
+  std::uint64_t available = proc_kilobytes("/proc/meminfo", "MemAvailable:");
+  const std::uint64_t limit = cgroup_number("/sys/fs/cgroup/memory.max", UINT64_MAX);
+  if (limit != UINT64_MAX) {
+    const std::uint64_t used = cgroup_number("/sys/fs/cgroup/memory.current", 0);
+    available = std::min(available, limit > used ? limit - used : 0);
+  }
+  return available;
+}
+
+std::uint64_t peak_memory_bytes() { return proc_kilobytes("/proc/self/status", "VmHWM:"); }
+
+}  // namespace base

@@ -1,0 +1,48 @@
+#pragma once
+/// Counter-based random numbers: a pure function of (seed, stream, index).
+///
+/// There is no generator state to save: whoever knows the three numbers can draw the same value
+/// again, in any order and on any thread. `stream` separates uses (one per parameter, sample, ...).
+
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+
+namespace base {
+
+/// A bijective 64-bit mixer with full avalanche.
+/// Source: the finalizer of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom
+/// number generators"; constants are David Stafford's variant 13).
+inline std::uint64_t mix64(std::uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+/// 64 uniform random bits for (seed, stream, index).
+inline std::uint64_t random_bits(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
+  constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15ULL;  // 2^64 / golden ratio: SplitMix64's step
+  const std::uint64_t key = mix64(mix64(seed + kGolden) ^ (stream * kGolden + 1));
+  return mix64(key + (index + 1) * kGolden);
+}
+
+/// Uniform in [0, 1), 53 bits.
+inline double random_uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
+  return static_cast<double>(random_bits(seed, stream, index) >> 11) * 0x1.0p-53;
+}
+
+/// Uniform in [0, bound), bound > 0, without modulo bias beyond 2^-64 (multiply-shift).
+inline std::uint64_t random_below(std::uint64_t bound, std::uint64_t seed, std::uint64_t stream,
+                                  std::uint64_t index) {
+  const auto wide = static_cast<unsigned __int128>(random_bits(seed, stream, index)) * bound;
+  return static_cast<std::uint64_t>(wide >> 64);
+}
+
+/// Standard normal (Box-Muller 1958; one of the pair, so that each index stands alone).
+inline double random_normal(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
+  const double u = 1.0 - random_uniform(seed, stream, 2 * index);  // (0, 1]: log stays finite
+  const double v = random_uniform(seed, stream, 2 * index + 1);
+  return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
+}
+
+}  // namespace base

@@ -1,0 +1,111 @@
+#pragma once
+/// Bytes <-> token ids: GPT-2's byte-level byte-pair encoding.
+///
+/// Law: knows ids and strings, nothing of floats, shards or models. Exact: the same ids as OpenAI's
+/// encoder for every valid UTF-8 text; invalid UTF-8 encodes byte by byte, and decoding any ids that
+/// encode() gave returns the very bytes it was given.
+/// Source: Radford et al. 2019 (GPT-2), section 2.2; Sennrich, Haddow, Birch 2016 (arXiv:1508.07909).
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file.h"
+
+namespace text {
+
+/// A token id. Vocabularies have at most 65,536 entries, the width of a shard's token.
+using TokenId = std::uint16_t;
+
+/// The spelling of GPT-2's only special token.
+inline constexpr std::string_view kEndOfText = "<|endoftext|>";
+
+/// Whether special tokens spelled out in a text become their id or stay ordinary text.
+enum class SpecialTokens { kAsText, kAllowed };
+
+/// A vocabulary and its merges. Immutable, so one object serves any number of threads.
+class Tokenizer {
+ public:
+  /// GPT-2's own vocabulary (50,257 entries), embedded in the program; needs no file.
+  static const Tokenizer& gpt2();
+  /// Reads `folder`/vocab.json and `folder`/merges.txt (Hugging Face's files).
+  /// Throws Error naming the file, and the line or entry, when either is missing or inconsistent.
+  static Tokenizer load(const base::Path& folder);
+  /// True when `folder` holds both files.
+  static bool present(const base::Path& folder);
+
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  /// Number of ids, special tokens included.
+  std::size_t vocab_size() const;
+  /// Id of <|endoftext|> (50256 in GPT-2's), or nothing where the vocabulary has none.
+  std::optional<TokenId> end_of_text() const;
+  /// The bytes a token stands for; a special token's are its spelling.
+  /// Throws Error when id >= vocab_size().
+  std::string_view token_bytes(TokenId id) const;
+  /// The bytes of a sequence of ids. Throws Error naming the position of an id out of range.
+  std::string decode(std::span<const TokenId> ids) const;
+  /// A 64-bit hash of the whole vocabulary (all tokens' bytes in order of id, and the merges).
+  std::uint64_t hash() const;
+  /// Writes vocab.json and merges.txt; for gpt2() byte-identical to the published files.
+  void write_files(const base::Path& folder) const;
+
+  struct Tables;  // private to the room
+  const Tables& tables() const { return *tables_; }
+
+ private:
+  friend class Encoder;
+  explicit Tokenizer(std::unique_ptr<const Tables> tables);
+  std::unique_ptr<const Tables> tables_;
+};
+
+/// Encodes texts with a bounded cache of its own: one object a thread.
+/// Time is linear in the text's length whatever the text is.
+class Encoder {
+ public:
+  /// `tokenizer` must outlive the encoder.
+  explicit Encoder(const Tokenizer& tokenizer);
+  ~Encoder();
+  Encoder(Encoder&&) noexcept;
+  Encoder& operator=(Encoder&&) noexcept;
+
+  /// Appends the ids of `bytes` to `ids`.
+  void encode(std::string_view bytes, std::vector<TokenId>& ids,
+              SpecialTokens special = SpecialTokens::kAsText);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Encodes once, with a cache made and thrown away: for prompts, not for corpora.
+std::vector<TokenId> encode(const Tokenizer& tokenizer, std::string_view bytes,
+                            SpecialTokens special = SpecialTokens::kAsText);
+
+/// Turns ids into text as they come, holding back a character until all its bytes are there.
+class StreamDecoder {
+ public:
+  /// `tokenizer` must outlive the decoder.
+  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+
+  /// The bytes that became complete with this id: whole UTF-8 characters, and invalid bytes as they
+  /// are as soon as they are known to be invalid. Throws Error for an id out of range.
+  std::string push(TokenId id);
+  /// What is still held back (the bytes of an unfinished character), as they are.
+  std::string finish();
+
+ private:
+  const Tokenizer* tokenizer_;
+  std::string held_;
+};
+
+/// True when `bytes` is well-formed UTF-8 (Unicode 16.0, table 3-7: no surrogates, no overlongs).
+bool is_valid_utf8(std::string_view bytes);
+
+}  // namespace text
