@@ -2,6 +2,11 @@
 # One static library a room, called room_NAME. Files are listed, not globbed.
 function(gpt2_room name)
   cmake_parse_arguments(ROOM "" "" "SOURCES;LINKS" ${ARGN})
+  if(NOT ROOM_SOURCES)  # a room whose door is all there is
+    add_library(room_${name} INTERFACE)
+    target_link_libraries(room_${name} INTERFACE gpt2_options fmt::fmt ${ROOM_LINKS})
+    return()
+  endif()
   add_library(room_${name} STATIC ${ROOM_SOURCES})
   target_link_libraries(room_${name} PUBLIC gpt2_options fmt::fmt ${ROOM_LINKS})
 endfunction()

@@ -1,0 +1,258 @@
+#pragma once
+/// The operations of a GPT-2, for every device: numbers in, numbers out.
+///
+/// Law: raw floats behind checked shapes; no files, no printing, no layer numbers, no allocation
+/// inside an operation after its shapes were seen once. Public functions check shapes and element
+/// types (kernels.cpp) and throw Error; the private virtual ones compute and never throw.
+///
+/// Legend: B batch, T time (positions), N = B*T rows, C channels, H heads, D = C/H, V vocabulary,
+/// Vp padded vocabulary, K inputs and M outputs of a linear layer.
+/// A: the compute type of a backend object (f32 or bf16): type of branch activations and of the
+/// weights' copies. The residual stream, statistics, losses, parameters ("masters"), gradients and
+/// moments are f32; sums are accumulated in f32 or wider.
+/// A leading d marks a gradient. "+=": the operation adds to what is there.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/tensor.h"
+
+namespace kernels {
+
+using base::ConstView;
+using base::DType;
+using base::Shape;
+using base::View;
+
+/// LayerNorm's epsilon, GPT-2's own.
+inline constexpr float kLayerNormEpsilon = 1e-5F;
+/// A target that is ignored by the loss.
+inline constexpr std::int32_t kIgnoredTarget = -1;
+
+/// What a linear layer does beside its product.
+enum class Epilogue : std::uint8_t {
+  kNone,
+  kGelu,  ///< tanh GELU of the output (forward), its derivative on the input's gradient (backward)
+};
+
+/// How a matrix lies in its parameter.
+enum class WeightOrder : std::uint8_t {
+  kInOut,  ///< (K, M): a linear layer's weight, Hugging Face's Conv1D orientation
+  kOutIn,  ///< (M, K): the token embedding used as the head
+};
+
+/// Copies of one weight matrix in compute type A, in whatever layout the backend's products want.
+/// Made by pack_weight() or adamw_step(), never inside a product. The memory is the caller's.
+struct PackedWeight {
+  std::int64_t inputs = 0;   ///< K
+  std::int64_t outputs = 0;  ///< M
+  WeightOrder order = WeightOrder::kInOut;
+  std::byte* forward = nullptr;   ///< for out = inp W; packed_bytes().forward bytes
+  std::byte* backward = nullptr;  ///< for dinp = dout W^T; null where nothing is trained
+};
+
+/// Sizes of the two copies of a PackedWeight.
+struct PackedBytes {
+  std::size_t forward = 0;
+  std::size_t backward = 0;
+};
+
+/// AdamW's numbers for one step.
+struct AdamW {
+  float learning_rate = 0;
+  float beta1 = 0.9F;
+  float beta2 = 0.95F;
+  float epsilon = 1e-8F;
+  float weight_decay = 0;      ///< 0 for parameters that do not decay
+  float gradient_scale = 1;    ///< clipping and averaging, applied to the gradient first
+  std::int64_t step = 1;       ///< counts from 1: bias corrections are 1 - beta^step
+};
+
+/// One device's way to compute. An object may keep scratch memory and prepared products, so it
+/// serves one caller at a time; it uses base/parallel's threads inside.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  /// "reference" or "cpu".
+  virtual std::string_view name() const = 0;
+  /// What runs, for logs: "cpu, avx512, oneDNN bf16 (amx)".
+  virtual std::string description() const = 0;
+  /// The compute type A.
+  DType compute_type() const { return compute_type_; }
+
+  /// Upper bound of the scratch memory that the operations below will take for these sizes.
+  std::size_t workspace_bytes(std::int64_t rows, std::int64_t context, std::int64_t channels,
+                              std::int64_t heads, std::int64_t padded_vocab, bool training) const;
+
+  // ---- memory ----------------------------------------------------------------------------------
+
+  /// out = 0.
+  void fill_zero(View out);
+  /// out[i] = mean + deviation * normal(seed, stream, i), f32. The same on every backend.
+  void fill_normal(View out, float mean, float deviation, std::uint64_t seed, std::uint64_t stream);
+  /// out = inp, converting between f32, bf16 (round to nearest even) and f16. Equal shapes.
+  void convert(View out, ConstView inp);
+
+  // ---- weights ---------------------------------------------------------------------------------
+
+  /// Memory that the copies of a (K, M) weight take on this backend. `with_backward` false: the
+  /// second is 0.
+  PackedBytes packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder order,
+                           bool with_backward) const;
+  /// Fills the copies from the f32 parameter, (K, M) or (M, K) as `weight.order` says.
+  void pack_weight(const PackedWeight& weight, ConstView parameter);
+
+  // ---- embedding -------------------------------------------------------------------------------
+
+  /// x[n] = wte[ids[n]] + wpe[first_position + n mod T].
+  /// x: (N, C) f32. ids: (N) i32 in [0, V). wte: (Vp, C) f32. wpe: (positions, C) f32.
+  /// T = `length`; N must be a multiple of it and first_position + T <= positions.
+  void embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe, std::int64_t length,
+                     std::int64_t first_position);
+  /// dwte[ids[n]] += dx[n]; dwpe[n mod T] += dx[n], in a fixed order whatever the threads.
+  /// dwte: (Vp, C), dwpe: (positions, C), dx: (N, C), all f32. ids: (N) i32.
+  void embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids, std::int64_t length);
+
+  // ---- LayerNorm with the residual -------------------------------------------------------------
+
+  /// res_out = res_in + branch; normed = (res_out - mean) * rstd * gain + bias, per row, with
+  /// rstd = 1 / sqrt(var + 1e-5) and var dividing by C.
+  /// res_out, res_in: (N, C) f32, may be the same memory. branch: (N, C) A, or empty: nothing is
+  /// added and res_out must be res_in's memory. normed: (N, C) A. mean, rstd: (N) f32.
+  /// gain, bias: (C) f32.
+  /// Source: Ba, Kiros, Hinton 2016 (arXiv:1607.06450), section 3; pre-LN as in GPT-2.
+  void add_layernorm_forward(View res_out, View normed, View mean, View rstd, ConstView res_in,
+                             ConstView branch, ConstView gain, ConstView bias);
+  /// dres += the gradient of LayerNorm's input; dgain += ..., dbias += ...; where given,
+  /// dres_copy = dres in A (the dout of the branch below it).
+  /// dres: (N, C) f32. dres_copy: (N, C) A, or empty. dgain, dbias: (C) f32. dnormed: (N, C) A.
+  /// res: (N, C) f32, the forward's res_out. mean, rstd: (N). gain: (C).
+  void add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias, ConstView dnormed,
+                              ConstView res, ConstView mean, ConstView rstd, ConstView gain);
+
+  // ---- linear layers ---------------------------------------------------------------------------
+
+  /// z = inp W + bias; out = z, or out = GELU(z) with kGelu, which then stores z in `pre`.
+  ///   GELU(z) = z/2 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3)))
+  /// out: (N, M) A. pre: (N, M) A with kGelu in training; empty: not kept. inp: (N, K) A.
+  /// bias: (M) f32. out and pre overlap nothing.
+  /// Source: Hendrycks, Gimpel 2016 (arXiv:1606.08415), the tanh form GPT-2 uses.
+  void linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight, ConstView bias,
+                      Epilogue epilogue);
+  /// dinp = dout W^T, times GELU'(pre) with kGelu, where `inp` = GELU(pre);
+  /// dweight += inp^T dout; dbias += column sums of dout.
+  /// dinp: (N, K) A. dweight: (K, M) f32. dbias: (M) f32. dout: (N, M) A. inp: (N, K) A.
+  /// pre: (N, K) A with kGelu, else empty. dinp overlaps nothing but, where K = M, never dout.
+  void linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
+                       const PackedWeight& weight, Epilogue epilogue, ConstView pre);
+
+  // ---- attention -------------------------------------------------------------------------------
+
+  /// Causal softmax(q k^T / sqrt(D)) v per batch and head, streaming: no (T, T) matrix exists.
+  /// out: (N, C) A. lse: (B, H, T) f32, log-sum-exp of each row of scaled scores.
+  /// qkv: (N, 3C) A: q, k, v side by side, each H heads of D. B, H, T come from lse's shape.
+  /// Source: Dao et al. 2022 (arXiv:2205.14135), algorithm 1.
+  void attention_forward(View out, View lse, ConstView qkv);
+  /// dqkv: (N, 3C) A, overwritten. dout, out: (N, C) A. qkv, lse as in the forward.
+  /// Probabilities are recomputed from lse block by block (arXiv:2205.14135, algorithm 4).
+  void attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse);
+  /// Generation: appends the keys and values of the T rows of `qkv` to the caches at positions
+  /// [position, position + T), then each row attends to everything up to itself.
+  /// out: (T, C) A. k_cache, v_cache: (H, positions, D) A. qkv: (T, 3C) A.
+  void attention_cached(View out, View k_cache, View v_cache, ConstView qkv, std::int64_t position);
+
+  // ---- head and loss ---------------------------------------------------------------------------
+
+  /// Loss and gradients of the tied head, in chunks of rows: the (N, V) logits never exist.
+  ///   logits = x wte^T over the first V columns; loss[n] = lse(logits[n]) - logits[n][target]
+  /// dx = scale * dloss/dx; dwte += scale * dloss/dwte; returns the unscaled sum of the losses of
+  /// the rows whose target is not kIgnoredTarget (their dx is 0).
+  /// dx: (N, C) A. dwte: (Vp, C) f32; rows V.. receive nothing. losses: (N) f32, 0 where ignored.
+  /// x: (N, C) A. wte: kOutIn, inputs C, outputs Vp. targets: (N) i32 in [-1, V). V = `vocab`.
+  double head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
+                   ConstView targets, std::int64_t vocab, float scale);
+  /// The same without gradients.
+  double head_loss_forward(View losses, ConstView x, const PackedWeight& wte, ConstView targets,
+                           std::int64_t vocab);
+  /// logits = x wte^T over the first V columns. logits: (N, V) f32. x: (N, C) A.
+  void head_logits(View logits, ConstView x, const PackedWeight& wte, std::int64_t vocab);
+
+  // ---- optimizer -------------------------------------------------------------------------------
+
+  /// Sum of the squares of an f32 tensor, in f64 and a fixed order.
+  double squared_norm(ConstView values);
+  /// One AdamW step as PyTorch's: g = grad * gradient_scale; m = b1 m + (1-b1) g;
+  /// v = b2 v + (1-b2) g^2; p -= lr * weight_decay * p;
+  /// p -= lr * (m / (1-b1^step)) / (sqrt(v / (1-b2^step)) + epsilon).
+  /// All f32 of one shape. `copies`, where given, are refreshed from the new parameter.
+  /// Source: Loshchilov, Hutter 2019 (arXiv:1711.05101), algorithm 2; torch.optim.AdamW.
+  void adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
+                  const PackedWeight* copies);
+
+ protected:
+  explicit Backend(DType compute_type) : compute_type_(compute_type) {}
+
+ private:
+  virtual std::size_t do_workspace_bytes(std::int64_t rows, std::int64_t context,
+                                         std::int64_t channels, std::int64_t heads,
+                                         std::int64_t padded_vocab, bool training) const = 0;
+  virtual void do_fill_normal(View out, float mean, float deviation, std::uint64_t seed,
+                              std::uint64_t stream) = 0;
+  virtual void do_convert(View out, ConstView inp) = 0;
+  virtual PackedBytes do_packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder order,
+                                      bool with_backward) const = 0;
+  virtual void do_pack_weight(const PackedWeight& weight, ConstView parameter) = 0;
+  virtual void do_embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe,
+                                std::int64_t length, std::int64_t first_position) = 0;
+  virtual void do_embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
+                                 std::int64_t length) = 0;
+  virtual void do_add_layernorm_forward(View res_out, View normed, View mean, View rstd,
+                                        ConstView res_in, ConstView branch, ConstView gain,
+                                        ConstView bias) = 0;
+  virtual void do_add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias,
+                                         ConstView dnormed, ConstView res, ConstView mean,
+                                         ConstView rstd, ConstView gain) = 0;
+  virtual void do_linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
+                                 ConstView bias, Epilogue epilogue) = 0;
+  virtual void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout,
+                                  ConstView inp, const PackedWeight& weight, Epilogue epilogue,
+                                  ConstView pre) = 0;
+  virtual void do_attention_forward(View out, View lse, ConstView qkv) = 0;
+  virtual void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
+                                     ConstView lse) = 0;
+  virtual void do_attention_cached(View out, View k_cache, View v_cache, ConstView qkv,
+                                   std::int64_t position) = 0;
+  /// dx and dwte empty: losses only.
+  virtual double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
+                              ConstView targets, std::int64_t vocab, float scale) = 0;
+  virtual void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
+                              std::int64_t vocab) = 0;
+  virtual double do_squared_norm(ConstView values) = 0;
+  virtual void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
+                             const PackedWeight* copies) = 0;
+
+  DType compute_type_;
+};
+
+/// Which backend to make.
+enum class Device : std::uint8_t { kReference, kCpu };
+
+/// Makes a backend that computes in `compute_type` (f32 or bf16).
+/// The environment variable GPT2_CPU_ISA (generic, avx2, avx512; amx where oneDNN has it) caps the
+/// instruction set of the cpu backend, oneDNN's included; an unknown value, or one this processor
+/// lacks, is an Error, never a silent fallback.
+std::unique_ptr<Backend> make_backend(Device device, DType compute_type);
+
+/// Instruction sets this processor can run, weakest first: "generic", "avx2", "avx512", "amx".
+std::vector<std::string> available_instruction_sets();
+
+/// True where bf16 products have hardware behind them; elsewhere bf16 is a storage type that is
+/// converted on the way in.
+bool bf16_products_in_hardware();
+
+}  // namespace kernels
