@@ -1,0 +1,229 @@
+#pragma once
+/// GPT-2: a list of parameters and two passes over it.
+///
+/// Law: layers, views, backend calls and names; no loop over elements, no printing. The forward and
+/// backward passes read like the paper and call one Backend operation a line.
+/// Source: Radford et al. 2019 (GPT-2), section 2.3; Radford et al. 2018 (GPT).
+/// Shapes use kernels.h's legend: B, T, N = B*T, C, H, D = C/H, V, Vp, L layers.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file.h"
+#include "base/tensor.h"
+#include "kernels/kernels.h"
+
+namespace model {
+
+using base::ConstView;
+using base::DType;
+using base::Shape;
+using base::View;
+
+/// The shape of a GPT-2.
+struct Config {
+  std::int64_t vocab_size = 50257;  ///< V, ids in [0, V)
+  std::int64_t context = 1024;      ///< n_positions: the longest sequence
+  std::int64_t channels = 768;      ///< C, n_embd; a multiple of heads
+  std::int64_t heads = 12;          ///< H, n_head
+  std::int64_t layers = 12;         ///< L, n_layer
+  /// Id of <|endoftext|> (bos and eos of config.json), where the vocabulary has one.
+  std::optional<std::int32_t> end_of_text = 50256;
+
+  /// Vp: V rounded up to a multiple of 128 (50257 -> 50304).
+  std::int64_t padded_vocab() const { return (vocab_size + 127) / 128 * 128; }
+  /// Number of parameters as usually quoted: tied head counted once, padding not counted.
+  std::int64_t parameter_count() const;
+  bool operator==(const Config&) const = default;
+};
+
+/// Throws Error naming the field when a Config cannot exist (C not a multiple of H, sizes < 1, a
+/// vocabulary over 65,536, ...).
+void validate(const Config& config);
+
+/// "124m" "355m" "774m" "1558m" as published, "37m" = 10 layers, 6 heads, 384 channels, and "tiny"
+/// (2 layers, 2 heads, 32 channels, context 64) for tests. Throws Error listing them otherwise.
+Config preset(std::string_view name);
+/// The names preset() knows, smallest first.
+std::vector<std::string> preset_names();
+
+/// How a parameter starts (GPT-2's initialisation).
+enum class Init : std::uint8_t {
+  kNormal,          ///< normal(0, 0.02)
+  kResidualNormal,  ///< normal(0, 0.02 / sqrt(2 L)): the two projections into the residual stream
+  kZeros,
+  kOnes,
+};
+
+/// What the list of parameters says of each.
+struct ParameterInfo {
+  std::string name;        ///< Hugging Face's, without "transformer.": "h.3.attn.c_attn.weight"
+  Shape shape;             ///< in memory; the vocabulary padded: wte is (Vp, C)
+  std::int64_t file_rows;  ///< rows of the outermost dimension that exist in files: V for wte
+  Init init;
+  bool decays;             ///< two or more dimensions
+  int packed;              ///< index among the weights that products use, or -1
+};
+
+/// One transformer block's parameters.
+struct BlockParameters {
+  View ln1_weight, ln1_bias;    // (C)
+  View qkv_weight, qkv_bias;    // (C, 3C), (3C)
+  View proj_weight, proj_bias;  // (C, C), (C)
+  View ln2_weight, ln2_bias;    // (C)
+  View fc_weight, fc_bias;      // (C, 4C), (4C)
+  View out_weight, out_bias;    // (4C, C), (C)
+};
+
+/// A value for every parameter of a Config: parameters, gradients or moments, f32, in one arena.
+class ParameterSet {
+ public:
+  ParameterSet() = default;
+  /// All zeros.
+  explicit ParameterSet(const Config& config);
+
+  View wte;                             // (Vp, C)
+  View wpe;                             // (context, C)
+  std::vector<BlockParameters> blocks;  // L of them
+  View lnf_weight, lnf_bias;            // (C)
+
+  /// Calls visit(View&, const ParameterInfo&) for each parameter in a fixed order: the one list that
+  /// drives layout, initialisation, saving, loading and the optimizer's step.
+  void for_each(const std::function<void(View&, const ParameterInfo&)>& visit);
+  void for_each(const std::function<void(const View&, const ParameterInfo&)>& visit) const;
+  const Config& config() const { return config_; }
+  std::size_t bytes() const { return arena_.used_bytes(); }
+
+ private:
+  Config config_;
+  base::Arena arena_;
+};
+
+/// Bytes that a model and its training need, before anything is allocated.
+struct MemoryPlan {
+  std::size_t parameters = 0;   ///< f32 masters
+  std::size_t copies = 0;       ///< the products' copies
+  std::size_t gradients = 0;    ///< f32
+  std::size_t moments = 0;      ///< both, f32
+  std::size_t activations = 0;  ///< for one micro-batch
+  std::size_t workspace = 0;    ///< the backend's scratch, upper bound
+  std::size_t total() const {
+    return parameters + copies + gradients + moments + activations + workspace;
+  }
+};
+
+/// Keys and values of one sequence, for generation.
+class KvCache {
+ public:
+  /// Room for the model's whole context, in the backend's compute type.
+  KvCache(const Config& config, DType type);
+  /// Positions filled so far.
+  std::int64_t length() const { return length_; }
+  /// Forgets everything after the first `length` positions.
+  void truncate(std::int64_t length);
+
+ private:
+  friend class Gpt2;
+  base::Arena arena_;
+  std::vector<View> keys_;    // L of (H, context, D)
+  std::vector<View> values_;  // L of (H, context, D)
+  std::int64_t length_ = 0;
+  std::int64_t capacity_ = 0;
+};
+
+/// A GPT-2 on one backend. Not thread-safe; operations use base/parallel's threads inside.
+class Gpt2 {
+ public:
+  /// Zero parameters; call initialize() or set them and call pack(). `trainable` false: the copies
+  /// for the backward pass are left out. The backend computes in its compute type.
+  Gpt2(const Config& config, std::unique_ptr<kernels::Backend> backend, bool trainable);
+  ~Gpt2();
+  Gpt2(Gpt2&&) noexcept;
+  Gpt2& operator=(Gpt2&&) noexcept;
+
+  const Config& config() const;
+  kernels::Backend& backend();
+  /// The f32 masters. After writing to them call pack().
+  ParameterSet& parameters();
+  const ParameterSet& parameters() const;
+  /// GPT-2's random initialisation, a pure function of the seed; packs.
+  void initialize(std::uint64_t seed);
+  /// Renews the products' copies from the masters.
+  void pack();
+
+  // ---- training --------------------------------------------------------------------------------
+
+  /// Makes room for micro-batches of (B, T), keeping the gradients. Called again with other sizes
+  /// it makes room anew. T <= context.
+  void prepare_training(std::int64_t batch, std::int64_t length);
+  /// Bytes for training with (B, T), moments included; allocates nothing.
+  static MemoryPlan plan(const Config& config, const kernels::Backend& backend, std::int64_t batch,
+                         std::int64_t length, bool training);
+  /// Gradients, accumulated by forward_backward(). Throws Error before prepare_training().
+  ParameterSet& gradients();
+  void zero_gradients();
+  /// One micro-batch: adds scale * d(sum of losses)/d(parameter) to the gradients and returns the
+  /// unscaled sum of the losses of targets that are not -1.
+  /// ids, targets: (B*T) i32, row-major (B, T). ids in [0, V), targets in [-1, V).
+  double forward_backward(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
+                          float scale);
+  /// One AdamW step on every parameter: weight decay only where ParameterInfo::decays. Refreshes the
+  /// copies. `m`, `v`: the moments. `hyper.weight_decay` is the decaying parameters' value.
+  void adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper);
+  /// Global L2 norm of the gradients.
+  double gradient_norm();
+
+  // ---- evaluation ------------------------------------------------------------------------------
+
+  /// Losses without gradients of a (B, T) batch, any B and T <= context; needs no
+  /// prepare_training(). losses: B*T values, 0 where the target is -1. Returns their sum.
+  double evaluate(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
+                  std::int64_t batch, std::int64_t length, std::span<float> losses);
+  /// Logits of every position of one sequence. logits: (T, V) values, T = ids.size() <= context.
+  void logits(std::span<const std::int32_t> ids, std::span<float> logits);
+
+  // ---- generation ------------------------------------------------------------------------------
+
+  /// Appends ids to the sequence in `cache` and gives the logits (V values) after the last one.
+  /// Throws Error when cache.length() + ids.size() > context.
+  void decode(KvCache& cache, std::span<const std::int32_t> ids, std::span<float> logits);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// ---- model directories (Hugging Face layout) ------------------------------------------------------
+
+/// Reads `folder`/config.json. Throws Error naming the key when it describes something this program
+/// does not implement (another activation, an untied head, n_inner other than 4C,
+/// scale_attn_by_inverse_layer_idx, scale_attn_weights false, reorder_and_upcast_attn is accepted),
+/// or when a key is missing or of the wrong type.
+Config read_config(const base::Path& folder);
+
+/// Loads a model directory: names with or without "transformer.", f32, bf16 or f16 tensors; skips
+/// attn.bias and attn.masked_bias buffers and an lm_head.weight that equals wte (another one is
+/// refused: untied). Throws Error naming the missing, unknown or misshapen tensor.
+/// `context`: shorten n_positions to this (the first rows of wpe), at most the file's.
+Gpt2 load_model(const base::Path& folder, std::unique_ptr<kernels::Backend> backend, bool trainable,
+                std::optional<std::int64_t> context = std::nullopt);
+
+/// Writes config.json and model.safetensors (f32 or bf16) into an existing folder, each atomically;
+/// the vocabulary unpadded, "transformer."-less names, metadata {"format": "pt"}.
+void save_model(const base::Path& folder, const ParameterSet& parameters, DType type = DType::kF32);
+
+/// config.json's text for a Config, as transformers writes it for GPT2LMHeadModel.
+std::string config_json(const Config& config);
+
+/// Writes every tensor of a set (f32, padding left out) as safetensors; returns the file's CRC-32C.
+std::uint32_t save_parameters(const base::Path& path, const ParameterSet& parameters);
+/// Reads what save_parameters wrote into a set of the same Config. Throws Error naming the tensor.
+void load_parameters(const base::Path& path, ParameterSet& parameters);
+
+}  // namespace model
