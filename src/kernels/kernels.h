@@ -201,9 +201,6 @@ class Backend {
   virtual std::size_t do_workspace_bytes(std::int64_t rows, std::int64_t context,
                                          std::int64_t channels, std::int64_t heads,
                                          std::int64_t padded_vocab, bool training) const = 0;
-  virtual void do_fill_normal(View out, float mean, float deviation, std::uint64_t seed,
-                              std::uint64_t stream) = 0;
-  virtual void do_convert(View out, ConstView inp) = 0;
   virtual PackedBytes do_packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder order,
                                       bool with_backward) const = 0;
   virtual void do_pack_weight(const PackedWeight& weight, ConstView parameter) = 0;
@@ -232,11 +229,11 @@ class Backend {
                               ConstView targets, std::int64_t vocab, float scale) = 0;
   virtual void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                               std::int64_t vocab) = 0;
-  virtual double do_squared_norm(ConstView values) = 0;
   virtual void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
                              const PackedWeight* copies) = 0;
 
   DType compute_type_;
+  std::vector<double> block_sums_;  // squared_norm's
 };
 
 /// Which backend to make.

@@ -1,0 +1,14 @@
+#pragma once
+/// The CPU backend's factory, for kernels.cpp alone: other rooms go through make_backend().
+
+#include <memory>
+
+#include "kernels/kernels.h"
+
+namespace kernels {
+
+/// Makes the backend that runs on this processor, in f32 or bf16, capped by GPT2_CPU_ISA.
+/// Throws Error as make_backend() says.
+std::unique_ptr<Backend> make_cpu_backend(DType compute_type);
+
+}  // namespace kernels
