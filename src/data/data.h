@@ -1,0 +1,199 @@
+#pragma once
+/// Documents -> token shards -> batches.
+///
+/// Law: knows files, token ids, and (seed, epoch, window, rank); nothing of floats or clocks, and of
+/// the vocabulary only its size. A shard is llm.c's format (docs/formats.md): 256 little-endian int32
+/// (magic 20240520, version 1, token count), then uint16 tokens.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file.h"
+
+namespace data {
+
+using TokenId = std::uint16_t;
+
+// ---- documents --------------------------------------------------------------------------------------
+
+/// An input of preparation: a file, a folder's worth of files, or the standard input.
+struct Input {
+  std::string path;         ///< as named on the command line, or found in a folder; "-" is stdin
+  std::uint64_t bytes = 0;  ///< 0 for stdin
+};
+
+/// Files behind the arguments: files as they are, folders recursively (their .txt and .jsonl files,
+/// sorted by path), "-" as it is. Throws Error for what does not exist, for an unknown extension, and
+/// for a folder without a single input.
+std::vector<Input> find_inputs(const std::vector<std::string>& arguments);
+
+/// One document: a .txt file, or the text field of one JSONL line.
+struct Document {
+  std::string text;
+  std::string origin;             ///< "books/emma.txt" or "data.jsonl:17", for messages
+  std::uint64_t source_bytes = 0; ///< bytes of input it took, for progress
+};
+
+/// Documents of the inputs in order, one at a time. A text file longer than `piece_bytes` comes in
+/// pieces (first/last tell) so that memory stays bounded.
+class DocumentReader {
+ public:
+  /// `text_field`: the JSON key of a line's text.
+  DocumentReader(std::vector<Input> inputs, std::string text_field);
+  ~DocumentReader();
+
+  /// The next document, or nothing at the end. Throws Error with file and line for broken JSON, a
+  /// missing field or one that is not a string, and for an unreadable file.
+  std::optional<Document> next();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// ---- shards -----------------------------------------------------------------------------------------
+
+inline constexpr std::int32_t kShardMagic = 20240520;
+inline constexpr std::int32_t kShardVersion = 1;
+inline constexpr std::size_t kShardHeaderBytes = 1024;
+/// Tokens of a full shard beside the one it shares with the next: 20,971,520 + 1.
+inline constexpr std::int64_t kDefaultShardTokens = 20'971'520;
+
+/// Writes one shard; it appears under its name at commit().
+class ShardWriter {
+ public:
+  explicit ShardWriter(const base::Path& path);
+  void append(std::span<const TokenId> tokens);
+  std::int64_t tokens() const { return tokens_; }
+  /// Completes the header, makes the file appear, returns the CRC-32C of the whole file.
+  std::uint32_t commit();
+
+ private:
+  base::AtomicFile file_;
+  std::int64_t tokens_ = 0;
+  std::uint32_t payload_crc_ = 0;
+};
+
+/// A shard mapped into memory.
+class Shard {
+ public:
+  /// Throws Error naming the file when magic, version, count or size disagree.
+  explicit Shard(const base::Path& path);
+  std::span<const TokenId> tokens() const { return tokens_; }
+  const base::Path& path() const { return file_.path(); }
+
+ private:
+  base::MappedFile file_;
+  std::span<const TokenId> tokens_;
+};
+
+/// One shard as manifest.json lists it.
+struct ShardInfo {
+  std::string file;          ///< name inside the folder
+  std::int64_t tokens = 0;   ///< in the file, the shared one included
+  std::uint32_t crc32c = 0;  ///< of the whole file
+};
+
+/// manifest.json of a prepared folder.
+struct Manifest {
+  int version = 1;
+  std::vector<Input> inputs;
+  std::int64_t documents = 0;
+  std::int64_t train_tokens = 0;       ///< distinct tokens: shared ones counted once
+  std::int64_t validation_tokens = 0;
+  int overlap = 1;                     ///< tokens that consecutive shards share
+  std::int64_t shard_tokens = kDefaultShardTokens;
+  double validation_fraction = 0;
+  std::string text_field;
+  std::int64_t vocab_size = 0;
+  std::string vocab_hash;              ///< 16 hex digits of Tokenizer::hash()
+  std::int64_t end_of_text = -1;
+  std::vector<ShardInfo> train;
+  std::vector<ShardInfo> validation;
+};
+
+/// Throws Error naming file and key when it is missing, broken, or of another version.
+Manifest read_manifest(const base::Path& folder);
+void write_manifest(const base::Path& folder, const Manifest& manifest);
+
+// ---- loading ----------------------------------------------------------------------------------------
+
+enum class Split : std::uint8_t { kTrain, kValidation };
+enum class Order : std::uint8_t { kSequential, kShuffled };
+
+/// All tokens of one split of a prepared folder (or of llm.c's FineWeb files) as one sequence: the
+/// shards joined, shared tokens counted once.
+class TokenStream {
+ public:
+  /// With a manifest: its shards and overlap. Without: `*.bin` whose name contains "val" is
+  /// validation, the rest training, sorted by name, no overlap. A split without shards is an empty
+  /// stream. Throws Error for a folder without shards, and as Shard does for each of them.
+  static TokenStream open(const base::Path& folder, Split split);
+
+  /// Length of the joined sequence.
+  std::int64_t tokens() const { return tokens_; }
+  bool has_manifest() const { return manifest_.has_value(); }
+  const std::optional<Manifest>& manifest() const { return manifest_; }
+  std::size_t shard_count() const { return shards_.size(); }
+  /// Copies tokens [first, first + out.size()) of the sequence.
+  /// Throws Error naming shard and position for an id >= vocab_size.
+  void read(std::int64_t first, std::int64_t vocab_size, std::span<std::int32_t> out) const;
+
+ private:
+  std::vector<Shard> shards_;
+  std::vector<std::int64_t> starts_;  ///< position of each shard's first token in the sequence
+  std::int64_t tokens_ = 0;
+  std::optional<Manifest> manifest_;
+};
+
+/// Where a loader stands. A pure value: (seed, epoch, window) is all of it.
+struct LoaderState {
+  std::uint64_t seed = 0;
+  std::int64_t epoch = 0;
+  std::int64_t window = 0;  ///< next window of this epoch, in [0, windows)
+  bool operator==(const LoaderState&) const = default;
+};
+
+/// Serves (B, T) batches of inputs and of targets shifted by one.
+///
+/// Window w is tokens [wT, wT + T], T + 1 of them; the tail that does not fill one is dropped. A
+/// batch is the next B windows, going on into the next epoch. `shuffled` is a permutation of the
+/// windows that is a pure function of (seed, epoch, index) in O(1) time and memory.
+/// With several ranks, a global batch of ranks * B windows is cut into equal runs, rank r takes the
+/// r-th; the state counts global windows, so it is the same on every rank.
+class Loader {
+ public:
+  /// `stream` must outlive the loader. Throws Error when the stream has not even one window.
+  Loader(const TokenStream& stream, std::int64_t batch, std::int64_t length, Order order,
+         std::uint64_t seed, std::int64_t vocab_size, std::int64_t rank = 0, std::int64_t ranks = 1);
+
+  /// Fills inputs and targets, each B*T values, and moves on.
+  void next(std::span<std::int32_t> inputs, std::span<std::int32_t> targets);
+  /// Windows in an epoch.
+  std::int64_t windows() const { return windows_; }
+  LoaderState state() const { return state_; }
+  /// Continues from `state` in O(1). Throws Error for a window outside [0, windows()).
+  void restore(const LoaderState& state);
+  /// The stream position where window `index` of `epoch` begins.
+  std::int64_t window_start(std::int64_t epoch, std::int64_t index) const;
+
+ private:
+  const TokenStream* stream_;
+  std::int64_t batch_;
+  std::int64_t length_;
+  Order order_;
+  std::int64_t vocab_size_;
+  std::int64_t rank_;
+  std::int64_t ranks_;
+  std::int64_t windows_;
+  LoaderState state_;
+  std::vector<std::int32_t> window_tokens_;
+};
+
+}  // namespace data
