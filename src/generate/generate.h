@@ -1,0 +1,61 @@
+#pragma once
+/// One token after another: sampling and the loop around the KV cache.
+///
+/// Law: token ids in, token ids out; the only room that draws a random token; no strings, no sockets.
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "model/model.h"
+
+namespace generate {
+
+/// How the next token is chosen. Applied in this order: temperature, top-k, top-p, min-p.
+struct Sampling {
+  double temperature = 0.8;  ///< 0: the most likely token (ties to the lower id)
+  std::int64_t top_k = 0;    ///< keep the k most likely; 0: all
+  double top_p = 1.0;        ///< keep the smallest prefix whose probability reaches p; 1: all
+  double min_p = 0.0;        ///< keep tokens with at least min_p times the largest probability
+};
+
+/// Throws Error naming the value when a setting is outside its range.
+void validate(const Sampling& sampling);
+
+/// A token that can be drawn, and its probability after filtering.
+struct Candidate {
+  std::int32_t id = 0;
+  double probability = 0;
+};
+
+/// The filtered, renormalised distribution, most likely first (ties: the lower id first).
+/// With temperature 0 it is the single most likely token. logits: (V).
+std::vector<Candidate> distribution(std::span<const float> logits, const Sampling& sampling);
+
+/// Draws from distribution(); `uniform` in [0, 1) decides.
+std::int32_t sample(std::span<const float> logits, const Sampling& sampling, double uniform);
+
+/// Why a generation ended.
+enum class Stop : std::uint8_t { kMaxTokens, kEndOfText, kContextFull, kCallback };
+
+struct Options {
+  Sampling sampling;
+  std::int64_t max_tokens = 128;
+  std::uint64_t seed = 0;
+  std::uint64_t stream = 0;   ///< one a sample, so that samples differ at one seed
+  bool ignore_end_of_text = false;
+  /// Past the context go on with the last n_positions tokens fed again from position 0, each step
+  /// (the exact sliding window). False: stop with kContextFull.
+  bool slide = false;
+};
+
+/// Continues `prompt` (at least one id). `on_token` gets each new id as it is made and returns false
+/// to stop; an end-of-text that ends the generation is not handed over.
+/// A prompt longer than the context keeps its last n_positions ids with `slide`, else it is an Error
+/// naming both lengths.
+Stop run(model::Gpt2& model, std::span<const std::int32_t> prompt, const Options& options,
+         const std::function<bool(std::int32_t)>& on_token);
+
+}  // namespace generate
