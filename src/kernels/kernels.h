@@ -67,9 +67,9 @@ struct AdamW {
   float beta1 = 0.9F;
   float beta2 = 0.95F;
   float epsilon = 1e-8F;
-  float weight_decay = 0;      ///< 0 for parameters that do not decay
-  float gradient_scale = 1;    ///< clipping and averaging, applied to the gradient first
-  std::int64_t step = 1;       ///< counts from 1: bias corrections are 1 - beta^step
+  float weight_decay = 0;    ///< 0 for parameters that do not decay
+  float gradient_scale = 1;  ///< clipping and averaging, applied to the gradient first
+  std::int64_t step = 1;     ///< counts from 1: bias corrections are 1 - beta^step
 };
 
 /// One device's way to compute. An object may keep scratch memory and prepared products, so it

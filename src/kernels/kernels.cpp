@@ -1,0 +1,383 @@
+// The door's public operations: every shape and element type is checked here, once for all
+// backends; then the private virtual computes.
+
+#include "kernels/kernels.h"
+
+#include "base/error.h"
+#include "kernels/cpu/backend.h"
+#include "kernels/reference.h"
+
+namespace kernels {
+namespace {
+
+using base::fail;
+
+/// The checks of one operation; every message starts with its name.
+class Check {
+ public:
+  explicit Check(std::string_view operation) : operation_(operation) {}
+
+  void present(std::string_view name, const ConstView& view) const {
+    if (view.empty()) fail("{}: {}: expected a tensor, got none", operation_, name);
+  }
+  void rank(std::string_view name, const ConstView& view, std::size_t expected) const {
+    present(name, view);
+    if (view.shape().rank() != expected) {
+      fail("{}: {}: expected {} dimensions, got shape {}", operation_, name, expected,
+           base::to_string(view.shape()));
+    }
+    if (view.elements() < 1) {
+      fail("{}: {}: expected at least one element, got shape {}", operation_, name,
+           base::to_string(view.shape()));
+    }
+  }
+  void tensor(std::string_view name, const ConstView& view, DType type,
+              const Shape& expected) const {
+    present(name, view);
+    base::require_shape(operation_, name, view, expected);
+    base::require_type(operation_, name, view, type);
+  }
+  void range(std::string_view name, std::int64_t value, std::int64_t low, std::int64_t high) const {
+    if (value >= low && value <= high) return;
+    fail("{}: {}: expected {} to {}, got {}", operation_, name, low, high, value);
+  }
+  /// Ids are data from files: one outside its table would read or write foreign memory.
+  void ids(std::string_view name, const ConstView& ids, std::int64_t low, std::int64_t high) const {
+    const std::int32_t* values = ids.i32();
+    for (std::int64_t n = 0; n < ids.elements(); ++n) {
+      if (values[n] >= low && values[n] <= high) continue;
+      fail("{}: {}[{}]: expected {} to {}, got {}", operation_, name, n, low, high, values[n]);
+    }
+  }
+  void weight(std::string_view name, const PackedWeight& weight, WeightOrder order) const {
+    if (weight.inputs < 1 || weight.outputs < 1) {
+      fail("{}: {}: expected positive sizes, got {} inputs and {} outputs", operation_, name,
+           weight.inputs, weight.outputs);
+    }
+    if (weight.order != order) {
+      fail("{}: {}: expected a weight of shape {}, got {}", operation_, name, name_of(order),
+           name_of(weight.order));
+    }
+    if (weight.forward == nullptr) {
+      fail("{}: {}: the packed copy has no memory; lay out packed_bytes() for it", operation_,
+           name);
+    }
+  }
+  void backward_copy(std::string_view name, const Backend& backend,
+                     const PackedWeight& weight) const {
+    if (weight.backward != nullptr) return;
+    if (backend.packed_bytes(weight.inputs, weight.outputs, weight.order, true).backward == 0) {
+      return;
+    }
+    fail("{}: {}: the copy for backward has no memory; lay out packed_bytes(.., true) for it",
+         operation_, name);
+  }
+  /// B, H and T of attention's lse; the columns of `qkv` must be 3 H D.
+  struct Heads {
+    std::int64_t rows = 0;
+    std::int64_t channels = 0;
+  };
+  Heads heads(const ConstView& lse, const ConstView& qkv) const {
+    rank("lse", lse, 3);
+    rank("qkv", qkv, 2);
+    const std::int64_t columns = qkv.dim(1);
+    if (columns % (3 * lse.dim(1)) != 0) {
+      fail("{}: qkv: expected a multiple of 3 x {} columns, got {}", operation_, lse.dim(1),
+           columns);
+    }
+    return {lse.dim(0) * lse.dim(2), columns / 3};
+  }
+
+ private:
+  static std::string_view name_of(WeightOrder order) {
+    return order == WeightOrder::kInOut ? "(inputs, outputs)" : "(outputs, inputs)";
+  }
+  std::string_view operation_;
+};
+
+Shape parameter_shape(const PackedWeight& weight) {
+  return weight.order == WeightOrder::kInOut ? Shape{weight.inputs, weight.outputs}
+                                             : Shape{weight.outputs, weight.inputs};
+}
+
+}  // namespace
+
+// ---- memory
+// --------------------------------------------------------------------------------------
+
+std::size_t Backend::workspace_bytes(std::int64_t rows, std::int64_t context, std::int64_t channels,
+                                     std::int64_t heads, std::int64_t padded_vocab,
+                                     bool training) const {
+  return do_workspace_bytes(rows, context, channels, heads, padded_vocab, training);
+}
+
+// ---- weights
+// -------------------------------------------------------------------------------------
+
+PackedBytes Backend::packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder order,
+                                  bool with_backward) const {
+  if (inputs < 1 || outputs < 1) {
+    fail("packed_bytes: expected positive sizes, got {} inputs and {} outputs", inputs, outputs);
+  }
+  PackedBytes bytes = do_packed_bytes(inputs, outputs, order, with_backward);
+  if (!with_backward) bytes.backward = 0;
+  return bytes;
+}
+
+void Backend::pack_weight(const PackedWeight& weight, ConstView parameter) {
+  const Check check("pack_weight");
+  check.weight("weight", weight, weight.order);
+  check.tensor("parameter", parameter, DType::kF32, parameter_shape(weight));
+  do_pack_weight(weight, parameter);
+}
+
+// ---- embedding
+// -----------------------------------------------------------------------------------
+
+void Backend::embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe,
+                            std::int64_t length, std::int64_t first_position) {
+  const Check check("embed_forward");
+  check.rank("x", x, 2);
+  const std::int64_t rows = x.dim(0);
+  const std::int64_t channels = x.dim(1);
+  check.rank("wte", wte, 2);
+  check.rank("wpe", wpe, 2);
+  check.tensor("x", x, DType::kF32, {rows, channels});
+  check.tensor("ids", ids, DType::kI32, {rows});
+  check.tensor("wte", wte, DType::kF32, {wte.dim(0), channels});
+  check.tensor("wpe", wpe, DType::kF32, {wpe.dim(0), channels});
+  check.range("length", length, 1, std::min(rows, wpe.dim(0)));
+  check.range("first_position", first_position, 0, wpe.dim(0) - length);
+  if (rows % length != 0) {
+    fail("embed_forward: x: expected a multiple of {} rows, got {}", length, rows);
+  }
+  check.ids("ids", ids, 0, wte.dim(0) - 1);
+  do_embed_forward(x, ids, wte, wpe, length, first_position);
+}
+
+void Backend::embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
+                             std::int64_t length) {
+  const Check check("embed_backward");
+  check.rank("dx", dx, 2);
+  const std::int64_t rows = dx.dim(0);
+  const std::int64_t channels = dx.dim(1);
+  check.rank("dwte", dwte, 2);
+  check.rank("dwpe", dwpe, 2);
+  check.tensor("dx", dx, DType::kF32, {rows, channels});
+  check.tensor("ids", ids, DType::kI32, {rows});
+  check.tensor("dwte", dwte, DType::kF32, {dwte.dim(0), channels});
+  check.tensor("dwpe", dwpe, DType::kF32, {dwpe.dim(0), channels});
+  check.range("length", length, 1, std::min(rows, dwpe.dim(0)));
+  if (rows % length != 0) {
+    fail("embed_backward: dx: expected a multiple of {} rows, got {}", length, rows);
+  }
+  check.ids("ids", ids, 0, dwte.dim(0) - 1);
+  do_embed_backward(dwte, dwpe, dx, ids, length);
+}
+
+// ---- LayerNorm with the residual
+// -----------------------------------------------------------------
+
+void Backend::add_layernorm_forward(View res_out, View normed, View mean, View rstd,
+                                    ConstView res_in, ConstView branch, ConstView gain,
+                                    ConstView bias) {
+  const Check check("add_layernorm_forward");
+  check.rank("res_out", res_out, 2);
+  const std::int64_t rows = res_out.dim(0);
+  const std::int64_t channels = res_out.dim(1);
+  check.tensor("res_out", res_out, DType::kF32, {rows, channels});
+  check.tensor("normed", normed, compute_type_, {rows, channels});
+  check.tensor("mean", mean, DType::kF32, {rows});
+  check.tensor("rstd", rstd, DType::kF32, {rows});
+  check.tensor("res_in", res_in, DType::kF32, {rows, channels});
+  check.tensor("gain", gain, DType::kF32, {channels});
+  check.tensor("bias", bias, DType::kF32, {channels});
+  if (!branch.empty()) {
+    check.tensor("branch", branch, compute_type_, {rows, channels});
+  } else if (res_out.data() != res_in.data()) {
+    fail("add_layernorm_forward: res_out: expected the memory of res_in, since there is no branch");
+  }
+  do_add_layernorm_forward(res_out, normed, mean, rstd, res_in, branch, gain, bias);
+}
+
+void Backend::add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias,
+                                     ConstView dnormed, ConstView res, ConstView mean,
+                                     ConstView rstd, ConstView gain) {
+  const Check check("add_layernorm_backward");
+  check.rank("dres", dres, 2);
+  const std::int64_t rows = dres.dim(0);
+  const std::int64_t channels = dres.dim(1);
+  check.tensor("dres", dres, DType::kF32, {rows, channels});
+  if (!dres_copy.empty()) {
+    check.tensor("dres_copy", dres_copy, compute_type_, {rows, channels});
+  }
+  check.tensor("dgain", dgain, DType::kF32, {channels});
+  check.tensor("dbias", dbias, DType::kF32, {channels});
+  check.tensor("dnormed", dnormed, compute_type_, {rows, channels});
+  check.tensor("res", res, DType::kF32, {rows, channels});
+  check.tensor("mean", mean, DType::kF32, {rows});
+  check.tensor("rstd", rstd, DType::kF32, {rows});
+  check.tensor("gain", gain, DType::kF32, {channels});
+  do_add_layernorm_backward(dres, dres_copy, dgain, dbias, dnormed, res, mean, rstd, gain);
+}
+
+// ---- linear layers
+// -------------------------------------------------------------------------------
+
+void Backend::linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
+                             ConstView bias, Epilogue epilogue) {
+  const Check check("linear_forward");
+  check.weight("weight", weight, WeightOrder::kInOut);
+  check.rank("inp", inp, 2);
+  const std::int64_t rows = inp.dim(0);
+  check.tensor("inp", inp, compute_type_, {rows, weight.inputs});
+  check.tensor("out", out, compute_type_, {rows, weight.outputs});
+  check.tensor("bias", bias, DType::kF32, {weight.outputs});
+  if (!pre.empty()) {
+    if (epilogue != Epilogue::kGelu) {
+      fail("linear_forward: pre: expected none without GELU, got shape {}",
+           base::to_string(pre.shape()));
+    }
+    check.tensor("pre", pre, compute_type_, {rows, weight.outputs});
+  }
+  do_linear_forward(out, pre, inp, weight, bias, epilogue);
+}
+
+void Backend::linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
+                              const PackedWeight& weight, Epilogue epilogue, ConstView pre) {
+  const Check check("linear_backward");
+  check.weight("weight", weight, WeightOrder::kInOut);
+  check.backward_copy("weight", *this, weight);
+  check.rank("dout", dout, 2);
+  const std::int64_t rows = dout.dim(0);
+  check.tensor("dout", dout, compute_type_, {rows, weight.outputs});
+  check.tensor("inp", inp, compute_type_, {rows, weight.inputs});
+  check.tensor("dinp", dinp, compute_type_, {rows, weight.inputs});
+  check.tensor("dweight", dweight, DType::kF32, {weight.inputs, weight.outputs});
+  check.tensor("dbias", dbias, DType::kF32, {weight.outputs});
+  if (epilogue == Epilogue::kGelu) {
+    check.tensor("pre", pre, compute_type_, {rows, weight.inputs});
+  } else if (!pre.empty()) {
+    fail("linear_backward: pre: expected none without GELU, got shape {}",
+         base::to_string(pre.shape()));
+  }
+  do_linear_backward(dinp, dweight, dbias, dout, inp, weight, epilogue, pre);
+}
+
+// ---- attention
+// -----------------------------------------------------------------------------------
+
+void Backend::attention_forward(View out, View lse, ConstView qkv) {
+  const Check check("attention_forward");
+  const auto [rows, channels] = check.heads(lse, qkv);
+  check.tensor("lse", lse, DType::kF32, lse.shape());
+  check.tensor("qkv", qkv, compute_type_, {rows, 3 * channels});
+  check.tensor("out", out, compute_type_, {rows, channels});
+  do_attention_forward(out, lse, qkv);
+}
+
+void Backend::attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
+                                 ConstView lse) {
+  const Check check("attention_backward");
+  const auto [rows, channels] = check.heads(lse, qkv);
+  check.tensor("lse", lse, DType::kF32, lse.shape());
+  check.tensor("qkv", qkv, compute_type_, {rows, 3 * channels});
+  check.tensor("dqkv", dqkv, compute_type_, {rows, 3 * channels});
+  check.tensor("dout", dout, compute_type_, {rows, channels});
+  check.tensor("out", out, compute_type_, {rows, channels});
+  do_attention_backward(dqkv, dout, qkv, out, lse);
+}
+
+void Backend::attention_cached(View out, View k_cache, View v_cache, ConstView qkv,
+                               std::int64_t position) {
+  const Check check("attention_cached");
+  check.rank("k_cache", k_cache, 3);
+  check.rank("out", out, 2);
+  const std::int64_t rows = out.dim(0);
+  const std::int64_t channels = k_cache.dim(0) * k_cache.dim(2);
+  check.tensor("k_cache", k_cache, compute_type_, k_cache.shape());
+  check.tensor("v_cache", v_cache, compute_type_, k_cache.shape());
+  check.tensor("out", out, compute_type_, {rows, channels});
+  check.tensor("qkv", qkv, compute_type_, {rows, 3 * channels});
+  check.range("out: rows", rows, 1, k_cache.dim(1));
+  check.range("position", position, 0, k_cache.dim(1) - rows);
+  do_attention_cached(out, k_cache, v_cache, qkv, position);
+}
+
+// ---- head and loss
+// -------------------------------------------------------------------------------
+
+namespace {
+
+/// What head_loss and head_loss_forward have in common.
+void check_head(const Check& check, DType compute_type, const ConstView& losses, const ConstView& x,
+                const PackedWeight& wte, const ConstView& targets, std::int64_t vocab) {
+  check.weight("wte", wte, WeightOrder::kOutIn);
+  check.range("vocab", vocab, 1, wte.outputs);
+  check.rank("x", x, 2);
+  check.tensor("x", x, compute_type, {x.dim(0), wte.inputs});
+  check.tensor("losses", losses, DType::kF32, {x.dim(0)});
+  check.tensor("targets", targets, DType::kI32, {x.dim(0)});
+  check.ids("targets", targets, kIgnoredTarget, vocab - 1);
+}
+
+}  // namespace
+
+double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
+                          ConstView targets, std::int64_t vocab, float scale) {
+  const Check check("head_loss");
+  check_head(check, compute_type_, losses, x, wte, targets, vocab);
+  check.backward_copy("wte", *this, wte);
+  check.tensor("dx", dx, compute_type_, x.shape());
+  check.tensor("dwte", dwte, DType::kF32, {wte.outputs, wte.inputs});
+  return do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale);
+}
+
+double Backend::head_loss_forward(View losses, ConstView x, const PackedWeight& wte,
+                                  ConstView targets, std::int64_t vocab) {
+  const Check check("head_loss_forward");
+  check_head(check, compute_type_, losses, x, wte, targets, vocab);
+  return do_head_loss(losses, {}, {}, x, wte, targets, vocab, 0.0F);
+}
+
+void Backend::head_logits(View logits, ConstView x, const PackedWeight& wte, std::int64_t vocab) {
+  const Check check("head_logits");
+  check.weight("wte", wte, WeightOrder::kOutIn);
+  check.range("vocab", vocab, 1, wte.outputs);
+  check.rank("x", x, 2);
+  check.tensor("x", x, compute_type_, {x.dim(0), wte.inputs});
+  check.tensor("logits", logits, DType::kF32, {x.dim(0), vocab});
+  do_head_logits(logits, x, wte, vocab);
+}
+
+// ---- optimizer
+// -----------------------------------------------------------------------------------
+
+void Backend::adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
+                         const PackedWeight* copies) {
+  const Check check("adamw_step");
+  const Shape shape = parameter.shape();
+  check.tensor("parameter", parameter, DType::kF32, shape);
+  check.tensor("gradient", gradient, DType::kF32, shape);
+  check.tensor("m", m, DType::kF32, shape);
+  check.tensor("v", v, DType::kF32, shape);
+  if (hyper.step < 1) fail("adamw_step: step: expected 1 or more, got {}", hyper.step);
+  if (copies != nullptr) {
+    check.weight("copies", *copies, copies->order);
+    check.tensor("parameter", parameter, DType::kF32, parameter_shape(*copies));
+  }
+  do_adamw_step(parameter, gradient, m, v, hyper, copies);
+}
+
+// ---- backends
+// ------------------------------------------------------------------------------------
+
+std::unique_ptr<Backend> make_backend(Device device, DType compute_type) {
+  if (compute_type != DType::kF32 && compute_type != DType::kBf16) {
+    fail("make_backend: expected compute type f32 or bf16, got {}", base::name_of(compute_type));
+  }
+  return device == Device::kReference ? make_reference_backend(compute_type)
+                                      : make_cpu_backend(compute_type);
+}
+
+}  // namespace kernels
