@@ -3,9 +3,9 @@
 ///
 /// Law: knows names, element types, shapes and bytes; nothing of GPT-2's layers, no threads.
 /// A reader checks everything the format promises before it hands out a byte and refuses by name:
-/// header length, UTF-8 JSON, duplicate names, shape x type = bytes (overflow-safe), offsets without
-/// holes or overlaps, end of data = end of file.
-/// Source: the safetensors README, https://github.com/huggingface/safetensors#format
+/// header length, UTF-8 JSON, duplicate names, shape x type = bytes (overflow-safe), offsets
+/// without holes or overlaps, end of data = end of file. Source: the safetensors README,
+/// https://github.com/huggingface/safetensors#format
 
 #include <cstdint>
 #include <map>
@@ -23,9 +23,9 @@ namespace formats {
 /// One tensor of a file. The bytes belong to the file and are little-endian.
 struct Tensor {
   std::string name;
-  std::string type_name;              ///< as the file spells it: "F32", "BF16", "BOOL", ...
-  std::optional<base::DType> type;    ///< absent for types we do not compute with
-  std::vector<std::int64_t> shape;    ///< any rank, also 0 (one element)
+  std::string type_name;            ///< as the file spells it: "F32", "BF16", "BOOL", ...
+  std::optional<base::DType> type;  ///< absent for types we do not compute with
+  std::vector<std::int64_t> shape;  ///< any rank, also 0 (one element)
   std::span<const std::byte> bytes;
 
   std::int64_t elements() const;
@@ -77,8 +77,8 @@ class SafetensorsWriter {
   /// Creates the temporary file and writes the header.
   SafetensorsWriter(const base::Path& path, std::vector<TensorSpec> tensors,
                     const std::map<std::string, std::string>& metadata);
-  /// Appends bytes of the current tensor; goes on to the next one when it is full. Throws Error when
-  /// bytes would cross into the next tensor.
+  /// Appends bytes of the current tensor; goes on to the next one when it is full. Throws Error
+  /// when bytes would cross into the next tensor.
   void write(std::span<const std::byte> bytes);
   /// Throws Error unless every tensor is full; makes the file appear under its name.
   /// Returns the CRC-32C of the whole file.
