@@ -2,9 +2,9 @@
 /// Bytes <-> token ids: GPT-2's byte-level byte-pair encoding.
 ///
 /// Law: knows ids and strings, nothing of floats, shards or models. Exact: the same ids as OpenAI's
-/// encoder for every valid UTF-8 text; invalid UTF-8 encodes byte by byte, and decoding any ids that
-/// encode() gave returns the very bytes it was given.
-/// Source: Radford et al. 2019 (GPT-2), section 2.2; Sennrich, Haddow, Birch 2016 (arXiv:1508.07909).
+/// encoder for every valid UTF-8 text; invalid UTF-8 encodes byte by byte, and decoding any ids
+/// that encode() gave returns the very bytes it was given. Source: Radford et al. 2019 (GPT-2),
+/// section 2.2; Sennrich, Haddow, Birch 2016 (arXiv:1508.07909).
 
 #include <cstdint>
 #include <memory>
