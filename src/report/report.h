@@ -13,7 +13,7 @@ namespace report {
 
 /// One line of a plot.
 struct Series {
-  std::string name;       ///< in the legend: "train", "validation"
+  std::string name;  ///< in the legend: "train", "validation"
   std::vector<double> x;
   std::vector<double> y;  ///< points that are not finite are left out
   bool markers = false;   ///< draw points too: for series with few of them
@@ -22,8 +22,8 @@ struct Series {
 /// A plot: what stands at its axes, with units.
 struct Plot {
   std::string title;
-  std::string x_label;    ///< "tokens"
-  std::string y_label;    ///< "loss (nats per token)"
+  std::string x_label;  ///< "tokens"
+  std::string y_label;  ///< "loss (nats per token)"
   std::vector<Series> series;
 };
 
