@@ -1,7 +1,8 @@
 #pragma once
 /// One token after another: sampling and the loop around the KV cache.
 ///
-/// Law: token ids in, token ids out; the only room that draws a random token; no strings, no sockets.
+/// Law: token ids in, token ids out; the only room that draws a random token; no strings, no
+/// sockets.
 
 #include <cstdint>
 #include <functional>
@@ -17,7 +18,8 @@ namespace generate {
 struct Sampling {
   double temperature = 0.8;  ///< 0: the most likely token (ties to the lower id)
   std::int64_t top_k = 0;    ///< keep the k most likely; 0: all
-  double top_p = 1.0;        ///< keep the smallest prefix whose probability reaches p; 1: all
+  double top_p = 1.0;        ///< keep the smallest prefix whose probability (of what top-k left)
+                             ///< reaches p, at least one; 1: all
   double min_p = 0.0;        ///< keep tokens with at least min_p times the largest probability
 };
 
@@ -31,10 +33,12 @@ struct Candidate {
 };
 
 /// The filtered, renormalised distribution, most likely first (ties: the lower id first).
+/// Tokens whose probability underflows to 0 are left out.
 /// With temperature 0 it is the single most likely token. logits: (V).
+/// Throws Error for a logit that is NaN or +infinity, naming its token.
 std::vector<Candidate> distribution(std::span<const float> logits, const Sampling& sampling);
 
-/// Draws from distribution(); `uniform` in [0, 1) decides.
+/// Draws from distribution() by inverting its cumulative sum; `uniform` in [0, 1) decides.
 std::int32_t sample(std::span<const float> logits, const Sampling& sampling, double uniform);
 
 /// Why a generation ended.
@@ -44,17 +48,24 @@ struct Options {
   Sampling sampling;
   std::int64_t max_tokens = 128;
   std::uint64_t seed = 0;
-  std::uint64_t stream = 0;   ///< one a sample, so that samples differ at one seed
+  std::uint64_t stream = 0;  ///< one a sample, so that samples differ at one seed
   bool ignore_end_of_text = false;
   /// Past the context go on with the last n_positions tokens fed again from position 0, each step
   /// (the exact sliding window). False: stop with kContextFull.
   bool slide = false;
 };
 
-/// Continues `prompt` (at least one id). `on_token` gets each new id as it is made and returns false
-/// to stop; an end-of-text that ends the generation is not handed over.
-/// A prompt longer than the context keeps its last n_positions ids with `slide`, else it is an Error
-/// naming both lengths.
+/// Throws the Error that run() would throw for these arguments, without making anything: a setting
+/// out of range, an empty prompt, an id outside the vocabulary (naming its position, from 0), a
+/// prompt longer than the context without `slide`.
+void check(const model::Config& config, std::span<const std::int32_t> prompt,
+           const Options& options);
+
+/// Continues `prompt` (at least one id). `on_token` gets each new id as it is made and returns
+/// false to stop; an end-of-text that ends the generation is not handed over. A prompt longer than
+/// the context keeps its last n_positions ids with `slide`, else it is an Error naming both
+/// lengths. Without `slide` the last token made is the one after a full context. New token i is
+/// decided by base::random_uniform(seed, stream, i).
 Stop run(model::Gpt2& model, std::span<const std::int32_t> prompt, const Options& options,
          const std::function<bool(std::int32_t)>& on_token);
 
