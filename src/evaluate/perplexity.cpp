@@ -1,0 +1,129 @@
+// Log-probabilities of one sequence, and the perplexity of a long text by a strided window.
+//
+// Law: ids in, numbers out; sums are double and in the text's order.
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "evaluate/evaluate.h"
+
+namespace evaluate {
+namespace {
+
+void check_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= vocab_size) {
+      base::fail("id at position {} (from 0): expected 0 to {}, got {}", i, vocab_size - 1, ids[i]);
+    }
+  }
+}
+
+/// One window: inputs [begin, end) of the text, of which those from `scored_from` on count.
+struct Window {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  std::int64_t scored_from = 0;
+  std::int64_t length() const { return end - begin; }
+};
+
+/// The windows over `inputs` inputs: input i predicts id i + 1.
+std::vector<Window> cut_windows(std::int64_t inputs, std::int64_t context, std::int64_t stride) {
+  std::vector<Window> windows;
+  std::int64_t scored = 0;
+  for (std::int64_t begin = 0; scored < inputs; begin += stride) {
+    const std::int64_t end = std::min(begin + context, inputs);
+    windows.push_back({begin, end, scored});
+    scored = end;
+  }
+  return windows;
+}
+
+/// Evaluates windows of one length together and adds up the losses of what counts.
+class WindowBatch {
+ public:
+  WindowBatch(model::Gpt2& model, std::span<const std::int32_t> ids) : model_(model), ids_(ids) {}
+
+  /// Adds the windows' losses to `sum`, in the text's order.
+  void add_losses(std::span<const Window> windows, double& sum) {
+    const std::int64_t length = windows.front().length();
+    inputs_.clear();
+    targets_.clear();
+    for (const Window& window : windows) {
+      for (std::int64_t i = window.begin; i < window.end; ++i) {
+        inputs_.push_back(ids_[static_cast<std::size_t>(i)]);
+        targets_.push_back(i < window.scored_from ? kernels::kIgnoredTarget
+                                                  : ids_[static_cast<std::size_t>(i + 1)]);
+      }
+    }
+    losses_.resize(inputs_.size());
+    model_.evaluate(inputs_, targets_, static_cast<std::int64_t>(windows.size()), length, losses_);
+    for (const float loss : losses_) sum += static_cast<double>(loss);
+  }
+
+ private:
+  model::Gpt2& model_;
+  std::span<const std::int32_t> ids_;
+  std::vector<std::int32_t> inputs_;   // (B, T)
+  std::vector<std::int32_t> targets_;  // (B, T)
+  std::vector<float> losses_;          // (B, T)
+};
+
+/// Windows from `first` on that can go together: of one length, together at most about this many
+/// rows, which is enough to keep the products busy and little enough memory at any model size.
+std::size_t batch_end(const std::vector<Window>& windows, std::size_t first) {
+  constexpr std::int64_t kRows = 2048;
+  const std::int64_t length = windows[first].length();
+  std::size_t last = first + 1;
+  while (last < windows.size() && windows[last].length() == length &&
+         static_cast<std::int64_t>(last + 1 - first) * length <= kRows) {
+    ++last;
+  }
+  return last;
+}
+
+}  // namespace
+
+std::vector<double> log_probabilities(model::Gpt2& model, std::span<const std::int32_t> ids) {
+  const model::Config& config = model.config();
+  const auto count = static_cast<std::int64_t>(ids.size());
+  if (count > config.context + 1) {
+    base::fail("expected at most {} tokens (the model's context and one), got {}",
+               config.context + 1, count);
+  }
+  check_ids(ids, config.vocab_size);
+  if (count < 2) return {};
+  std::vector<float> losses(ids.size() - 1);
+  model.evaluate(ids.first(ids.size() - 1), ids.subspan(1), 1, count - 1, losses);
+  std::vector<double> result;
+  result.reserve(losses.size());
+  for (const float loss : losses) result.push_back(0.0 - static_cast<double>(loss));  // never "-0"
+  return result;
+}
+
+Perplexity perplexity(model::Gpt2& model, std::span<const std::int32_t> ids, std::int64_t stride,
+                      const std::function<void(std::int64_t, std::int64_t)>& progress) {
+  const model::Config& config = model.config();
+  if (stride < 1 || stride > config.context) {
+    base::fail("stride: expected 1 to {} (the model's context), got {}", config.context, stride);
+  }
+  if (ids.size() < 2) {
+    base::fail("perplexity: expected at least 2 tokens, got {}", ids.size());
+  }
+  check_ids(ids, config.vocab_size);
+
+  const auto inputs = static_cast<std::int64_t>(ids.size()) - 1;
+  const std::vector<Window> windows = cut_windows(inputs, config.context, stride);
+  WindowBatch batch(model, ids);
+  double sum = 0;
+  for (std::size_t first = 0; first < windows.size();) {
+    const std::size_t last = batch_end(windows, first);
+    batch.add_losses(std::span(windows).subspan(first, last - first), sum);
+    if (progress) progress(windows[last - 1].end, inputs);
+    first = last;
+  }
+  const double loss = sum / static_cast<double>(inputs);
+  return {inputs, loss, std::exp(loss)};
+}
+
+}  // namespace evaluate
