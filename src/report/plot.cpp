@@ -197,7 +197,7 @@ double text_width(std::string_view text, double font_size) {
 
 /// Where the entries of the legend stand, row by row, and how many rows they fill.
 struct Legend {
-  std::vector<std::string> values;  ///< the last value of each series
+  std::vector<std::string> values;  ///< "last 3.91" for each series
   std::vector<Point> places;
   int rows = 0;
 };
@@ -208,7 +208,8 @@ Legend lay_out_legend(const Plot& plot, const std::vector<std::vector<Point>>& a
   Legend legend;
   double x = kLeft;
   for (std::size_t s = 0; s < all.size(); ++s) {
-    legend.values.push_back(all[s].empty() ? "no data yet" : short_number(all[s].back().y));
+    legend.values.push_back(all[s].empty() ? "no data yet"
+                                           : "last " + short_number(all[s].back().y));
     const double width =
         kSwatch + text_width(plot.series[s].name + legend.values[s], kLegendFont) + 8;
     if (x > kLeft && x + width > kRight) {
@@ -242,7 +243,7 @@ void draw_legend(std::string& out, const Plot& plot, const Legend& legend) {
 void draw_axes(std::string& out, const Plot& plot, const Frame& frame) {
   const auto x_ticks = ticks(frame.x, 7);
   const auto x_labels = tick_labels(x_ticks);
-  const auto y_ticks = ticks(frame.y, 6);
+  const auto y_ticks = ticks(frame.y, 9);
   const auto y_labels = tick_labels(y_ticks);
   out += R"(<g stroke-width="1" fill="none">)";
   for (const double tick : y_ticks) {
@@ -264,12 +265,13 @@ void draw_axes(std::string& out, const Plot& plot, const Frame& frame) {
     out += fmt::format(R"(<text x="{}" y="{:.1f}" text-anchor="end">{}</text>)", kLeft - 10,
                        frame.to_y(y_ticks[i]) + 4, y_labels[i]);
   }
-  out += fmt::format("</g>\n<g font-size=\"13\" class=\"soft\" text-anchor=\"middle\">"
-                     R"(<text x="{0}" y="{1}">{2}</text>)"
-                     R"x(<text transform="translate(24 {3:.1f}) rotate(-90)">{4}</text></g>)x"
-                     "\n",
-                     (kLeft + kRight) / 2, kBottom + 44, escaped(plot.x_label),
-                     (frame.top + kBottom) / 2, escaped(plot.y_label));
+  out += fmt::format(
+      "</g>\n<g font-size=\"13\" class=\"soft\" text-anchor=\"middle\">"
+      R"(<text x="{0}" y="{1}">{2}</text>)"
+      R"x(<text transform="translate(24 {3:.1f}) rotate(-90)">{4}</text></g>)x"
+      "\n",
+      (kLeft + kRight) / 2, kBottom + 44, escaped(plot.x_label), (frame.top + kBottom) / 2,
+      escaped(plot.y_label));
 }
 
 void draw_series(std::string& out, const std::vector<Point>& all, bool markers, std::size_t colour,

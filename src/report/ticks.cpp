@@ -26,11 +26,18 @@ Unit unit_for(double magnitude) {
   return {1, ""};
 }
 
-/// Decimals that tell multiples of `step` apart.
+constexpr int kMostDecimals = 6;
+
+/// Decimals that write multiples of `step` exactly, or kMostDecimals + 1 where it takes more.
 int decimals_of(double step) {
-  // A step is 1, 2 or 5 times a power of ten, so its logarithm is a whole number or well above one;
-  // the small term keeps 0.1 (whose logarithm may come out as -1.0000000002) at one decimal.
-  return std::max(0, static_cast<int>(std::ceil(-std::log10(step) - 1e-9)));
+  int decimals = 0;
+  double scaled = step;
+  // The tolerance covers the rounding in a difference of two ticks.
+  while (decimals <= kMostDecimals && std::abs(scaled - std::round(scaled)) > 1e-6 * scaled) {
+    scaled *= 10;
+    ++decimals;
+  }
+  return decimals;
 }
 
 }  // namespace
@@ -53,14 +60,13 @@ std::vector<double> ticks(const Axis& axis, int wanted) {
 }
 
 std::vector<std::string> tick_labels(const std::vector<double>& ticks) {
-  constexpr int kMostDecimals = 6;
   double magnitude = 0;
   for (const double tick : ticks) magnitude = std::max(magnitude, std::abs(tick));
-  const double step = ticks.size() > 1 ? ticks[1] - ticks[0] : std::max(magnitude, 1.0);
+  const double step = ticks.size() > 1 ? ticks[1] - ticks[0] : 1;
   Unit unit = unit_for(magnitude);
   if (decimals_of(step / unit.size) > kMostDecimals) unit = {1, ""};
   const int decimals = decimals_of(step / unit.size);
-  const bool plain = decimals <= kMostDecimals && magnitude / unit.size < 1e4 * 1e3;
+  const bool plain = decimals <= kMostDecimals && magnitude / unit.size < 1e12;
   std::vector<std::string> labels;
   for (const double tick : ticks) {
     if (tick == 0) {
