@@ -67,8 +67,8 @@ struct ParameterInfo {
   Shape shape;             ///< in memory; the vocabulary padded: wte is (Vp, C)
   std::int64_t file_rows;  ///< rows of the outermost dimension that exist in files: V for wte
   Init init;
-  bool decays;             ///< two or more dimensions
-  int packed;              ///< index among the weights that products use, or -1
+  bool decays;  ///< two or more dimensions
+  int packed;   ///< index among the weights that products use, or -1
 };
 
 /// One transformer block's parameters.
@@ -93,15 +93,21 @@ class ParameterSet {
   std::vector<BlockParameters> blocks;  // L of them
   View lnf_weight, lnf_bias;            // (C)
 
-  /// Calls visit(View&, const ParameterInfo&) for each parameter in a fixed order: the one list that
-  /// drives layout, initialisation, saving, loading and the optimizer's step.
+  /// Calls visit(View&, const ParameterInfo&) for each parameter in a fixed order: the one list
+  /// that drives layout, initialisation, saving, loading and the optimizer's step.
   void for_each(const std::function<void(View&, const ParameterInfo&)>& visit);
   void for_each(const std::function<void(const View&, const ParameterInfo&)>& visit) const;
+  /// The same list by position, for walking several sets side by side.
+  std::size_t size() const { return infos_.size(); }
+  View& view(std::size_t index);
+  const View& view(std::size_t index) const;
+  const ParameterInfo& info(std::size_t index) const { return infos_[index]; }
   const Config& config() const { return config_; }
   std::size_t bytes() const { return arena_.used_bytes(); }
 
  private:
   Config config_;
+  std::vector<ParameterInfo> infos_;
   base::Arena arena_;
 };
 
@@ -173,8 +179,8 @@ class Gpt2 {
   /// ids, targets: (B*T) i32, row-major (B, T). ids in [0, V), targets in [-1, V).
   double forward_backward(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
                           float scale);
-  /// One AdamW step on every parameter: weight decay only where ParameterInfo::decays. Refreshes the
-  /// copies. `m`, `v`: the moments. `hyper.weight_decay` is the decaying parameters' value.
+  /// One AdamW step on every parameter: weight decay only where ParameterInfo::decays. Refreshes
+  /// the copies. `m`, `v`: the moments. `hyper.weight_decay` is the decaying parameters' value.
   void adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper);
   /// Global L2 norm of the gradients.
   double gradient_norm();
@@ -199,7 +205,8 @@ class Gpt2 {
   std::unique_ptr<State> state_;
 };
 
-// ---- model directories (Hugging Face layout) ------------------------------------------------------
+// ---- model directories (Hugging Face layout)
+// ------------------------------------------------------
 
 /// Reads `folder`/config.json. Throws Error naming the key when it describes something this program
 /// does not implement (another activation, an untied head, n_inner other than 4C,
@@ -218,8 +225,9 @@ Gpt2 load_model(const base::Path& folder, std::unique_ptr<kernels::Backend> back
 /// the vocabulary unpadded, "transformer."-less names, metadata {"format": "pt"}.
 void save_model(const base::Path& folder, const ParameterSet& parameters, DType type = DType::kF32);
 
-/// config.json's text for a Config, as transformers writes it for GPT2LMHeadModel.
-std::string config_json(const Config& config);
+/// config.json's text for a Config, as transformers writes it for GPT2LMHeadModel; `type` (f32 or
+/// bf16) is that of the tensors beside it.
+std::string config_json(const Config& config, DType type = DType::kF32);
 
 /// Writes every tensor of a set (f32, padding left out) as safetensors; returns the file's CRC-32C.
 std::uint32_t save_parameters(const base::Path& path, const ParameterSet& parameters);

@@ -1,0 +1,84 @@
+#pragma once
+/// Inside the model room: what a pass keeps of a (B, T) batch, and where it lies.
+/// A is the backend's compute type; the residual stream and the statistics are f32.
+
+#include <vector>
+
+#include "model/model.h"
+
+namespace model {
+
+/// What one block's forward pass writes; in training all of it is kept for the backward pass.
+struct BlockActivations {
+  View res;                 // (N, C) f32: the residual entering the block
+  View ln1;                 // (N, C) A
+  View ln1_mean, ln1_rstd;  // (N)
+  View qkv;                 // (N, 3C) A
+  View att;                 // (N, C) A
+  View lse;                 // (B, H, T) f32
+  View mid;                 // (N, C) f32: the residual after attention
+  View ln2;                 // (N, C) A
+  View ln2_mean, ln2_rstd;  // (N)
+  View pre;                 // (N, 4C) A: before GELU; absent in inference
+  View hidden;              // (N, 4C) A
+};
+
+/// A forward pass. Inference has the buffers of a single block, which all blocks use in turn; there
+/// the residuals are one buffer, updated in place.
+struct Activations {
+  std::vector<BlockActivations> blocks;
+  View branch;      // (N, C) A: what the next add_layernorm adds
+  View res;         // (N, C) f32: the residual after the last block
+  View normed;      // (N, C) A
+  View mean, rstd;  // (N)
+  View losses;      // (N); training only
+
+  const BlockActivations& block(std::size_t layer) const {
+    return blocks[blocks.size() == 1 ? 0 : layer];
+  }
+};
+
+/// What the backward pass uses up on its way.
+struct BackwardBuffers {
+  View dres;       // (N, C) f32: the residual stream's gradient, for the whole network
+  View dres_copy;  // (N, C) A; absent where A is f32
+  View dbranch;    // the gradient of a branch's output in A: dres_copy, or dres itself
+  View dnormed;    // (N, C) A
+  View wide;       // (N, 4C) A
+
+  /// The first (N, multiple C) elements of `wide`.
+  View dwide(std::int64_t multiple) const {
+    return {wide.data(), wide.type(), {dnormed.dim(0), multiple * dnormed.dim(1)}};
+  }
+};
+
+/// Both passes' memory for micro-batches of (batch, length).
+struct TrainingActivations {
+  std::int64_t batch = 0, length = 0;
+  Activations forward;
+  BackwardBuffers backward;
+  base::Arena arena;
+};
+
+TrainingActivations make_training_activations(const Config& config, DType type, std::int64_t batch,
+                                              std::int64_t length);
+
+/// Memory for forward passes of any size: grows when a larger one comes, else is used again.
+class InferenceActivations {
+ public:
+  /// Buffers for (batch, length); valid until the next call.
+  const Activations& use(const Config& config, DType type, std::int64_t batch, std::int64_t length);
+
+ private:
+  std::int64_t capacity_rows_ = 0;
+  std::int64_t batch_ = 0, length_ = 0;
+  Activations activations_;
+  base::Arena arena_;
+  std::byte* memory_ = nullptr;
+};
+
+/// Bytes of either, without taking them.
+std::size_t activation_bytes(const Config& config, DType type, std::int64_t batch,
+                             std::int64_t length, bool training);
+
+}  // namespace model
