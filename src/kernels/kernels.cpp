@@ -299,7 +299,7 @@ void Backend::attention_cached(View out, View k_cache, View v_cache, ConstView q
   check.tensor("v_cache", v_cache, compute_type_, k_cache.shape());
   check.tensor("out", out, compute_type_, {rows, channels});
   check.tensor("qkv", qkv, compute_type_, {rows, 3 * channels});
-  check.range("out: rows", rows, 1, k_cache.dim(1));
+  check.range("rows of out", rows, 1, k_cache.dim(1));
   check.range("position", position, 0, k_cache.dim(1) - rows);
   do_attention_cached(out, k_cache, v_cache, qkv, position);
 }

@@ -1,0 +1,95 @@
+#pragma once
+/// Every operation of the door as a value: sizes and kind of input; called with a backend and a
+/// Draw it makes the inputs, runs the operation once and returns all it wrote. The same value runs
+/// on any backend, so results can be compared.
+
+#include "kernels/helpers.h"
+
+namespace kernels::test {
+
+struct Embed {
+  std::int64_t batch, length, channels;
+  std::int64_t vocab = 11;
+  std::int64_t first_position = 0;
+  bool same_id = false;  ///< every row is the same token
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct EmbedBackward {
+  std::int64_t batch, length, channels;
+  std::int64_t vocab = 11;
+  bool same_id = false;
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct LayerNorm {
+  std::int64_t rows, channels;
+  bool branch = true;
+  bool in_place = false;  ///< res_out is res_in's memory
+  double mean = 0;
+  double deviation = 1;
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct LayerNormBackward {
+  std::int64_t rows, channels;
+  bool copy = true;
+  double mean = 0;
+  double deviation = 1;
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct Linear {
+  std::int64_t rows, inputs, outputs;
+  Epilogue epilogue = Epilogue::kNone;
+  bool keep_pre = true;
+  double deviation = 1;
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct LinearBackward {
+  std::int64_t rows, inputs, outputs;
+  Epilogue epilogue = Epilogue::kNone;
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct Attention {
+  std::int64_t batch, heads, length, head_size;
+  double score = 1;  ///< standard deviation of the scores
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct AttentionBackward {
+  std::int64_t batch, heads, length, head_size;
+  double score = 1;
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+/// Feeds `length` rows to attention_cached in pieces of `piece` rows.
+struct AttentionCached {
+  std::int64_t heads, length, head_size, piece;
+  std::int64_t spare = 3;  ///< positions of the cache that stay unused
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct HeadLoss {
+  std::int64_t rows, channels, vocab, padded_vocab;
+  double logit = 1;       ///< standard deviation of the logits; 0: all equal
+  int ignore_every = 3;   ///< every n-th target is ignored; 1: all; 0: none
+  bool gradients = true;  ///< false: head_loss_forward
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct HeadLogits {
+  std::int64_t rows, channels, vocab, padded_vocab;
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct AdamWSteps {
+  Shape shape;
+  std::int64_t steps = 3;
+  double gradient = 1;  ///< standard deviation; 0 stays 0
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+}  // namespace kernels::test
