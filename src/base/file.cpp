@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -50,7 +51,9 @@ class Descriptor {
 struct stat status_of(int descriptor, const Path& path) {
   struct stat status {};
   if (::fstat(descriptor, &status) != 0) fail_errno("read", path);
-  if (S_ISDIR(status.st_mode)) fail("cannot read {}: it is a folder, expected a file", path.string());
+  if (S_ISDIR(status.st_mode)) {
+    fail("cannot read {}: it is a folder, expected a file", path.string());
+  }
   return status;
 }
 
@@ -66,11 +69,24 @@ void write_fully(int descriptor, const char* data, std::size_t size, const Path&
   }
 }
 
+/// "folder/" names the folder: a suffix must not end up inside it.
+Path without_trailing_slash(Path path) {
+  while (!path.has_filename() && path.has_parent_path() && path != path.root_path()) {
+    path = path.parent_path();
+  }
+  return path;
+}
+
 Path temporary_name(const Path& path) {
   return path.string() + ".tmp." + std::to_string(::getpid());
 }
 
 Path folder_of(const Path& path) { return path.has_parent_path() ? path.parent_path() : Path("."); }
+
+/// Swaps two names in one step, so that neither is ever absent; false where the system cannot.
+bool exchange(const Path& a, const Path& b) {
+  return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
+}
 
 /// The number behind `key` in a /proc file of "Key:   123 kB" lines, in bytes; 0 if absent.
 std::uint64_t proc_kilobytes(const char* file, std::string_view key) {
@@ -81,11 +97,23 @@ std::uint64_t proc_kilobytes(const char* file, std::string_view key) {
   return 0;
 }
 
-/// A cgroup's number file, or nothing where it says "max" or is absent.
+/// A cgroup's number file; `otherwise` where it says "max" or is absent.
 std::uint64_t cgroup_number(const char* file, std::uint64_t otherwise) {
   std::ifstream stream(file);
   std::uint64_t value = 0;
   return stream >> value ? value : otherwise;
+}
+
+/// Bytes of a cgroup's memory that only cache files: the kernel drops them when memory is asked
+/// for.
+std::uint64_t cgroup_cache_bytes() {
+  std::ifstream stream("/sys/fs/cgroup/memory.stat");
+  std::uint64_t sum = 0;
+  std::uint64_t value = 0;
+  for (std::string key; stream >> key >> value;) {
+    if (key == "inactive_file" || key == "active_file") sum += value;
+  }
+  return sum;
 }
 
 }  // namespace
@@ -139,7 +167,7 @@ void MappedFile::release() noexcept {
 
 AtomicFile::AtomicFile(Path path) : path_(std::move(path)), temporary_(temporary_name(path_)) {
   descriptor_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail_errno("create", temporary_);
+  if (descriptor_ < 0) fail_errno("create", path_);
   buffer_.reserve(kBufferBytes);
 }
 
@@ -190,13 +218,20 @@ void AtomicFile::write(std::string_view text) { write(as_bytes(text)); }
 
 void AtomicFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
   flush();
-  if (offset + bytes.size() > size_) {
-    fail("cannot write {}: bytes {} to {} lie past its {}", path_.string(), offset,
-         offset + bytes.size(), size_);
+  if (bytes.size() > size_ || offset > size_ - bytes.size()) {
+    fail("cannot write {}: {} bytes at offset {} lie past its {}", path_.string(), bytes.size(),
+         offset, size_);
   }
-  const ssize_t written =
-      ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-  if (written != static_cast<ssize_t>(bytes.size())) fail_errno("write", path_);
+  while (!bytes.empty()) {
+    const ssize_t written =
+        ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      fail_errno("write", path_);
+    }
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+    offset += static_cast<std::uint64_t>(written);
+  }
 }
 
 void AtomicFile::commit() {
@@ -218,7 +253,8 @@ void write_file(const Path& path, std::string_view content) {
   file.commit();
 }
 
-AtomicFolder::AtomicFolder(Path path) : path_(std::move(path)), temporary_(temporary_name(path_)) {
+AtomicFolder::AtomicFolder(Path path)
+    : path_(without_trailing_slash(std::move(path))), temporary_(temporary_name(path_)) {
   std::error_code ignored;
   std::filesystem::remove_all(temporary_, ignored);
   create_folders(temporary_);
@@ -231,14 +267,25 @@ AtomicFolder::~AtomicFolder() {
 
 void AtomicFolder::commit(bool replace) {
   sync_folder(temporary_);
-  const Path aside = path_.string() + ".old." + std::to_string(::getpid());
-  const bool exists = std::filesystem::exists(path_);
+  std::error_code ignored;
+  const bool exists = std::filesystem::exists(std::filesystem::symlink_status(path_, ignored));
   if (exists && !replace) fail("cannot write {}: it exists already", path_.string());
+  if (exists && exchange(temporary_, path_)) {
+    committed_ = true;
+    sync_folder(folder_of(path_));
+    std::filesystem::remove_all(temporary_, ignored);  // now the old content
+    return;
+  }
+  const Path aside = path_.string() + ".old." + std::to_string(::getpid());
   if (exists && ::rename(path_.c_str(), aside.c_str()) != 0) fail_errno("replace", path_);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_errno("write", path_);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const int code = errno;
+    if (exists) (void)::rename(aside.c_str(), path_.c_str());
+    errno = code;
+    fail_errno("write", path_);
+  }
   committed_ = true;
   sync_folder(folder_of(path_));
-  std::error_code ignored;
   if (exists) std::filesystem::remove_all(aside, ignored);
 }
 
@@ -252,6 +299,11 @@ void sync_folder(const Path& folder) {
   const Descriptor file(folder, O_RDONLY | O_DIRECTORY, "open");
   // Some file systems refuse to fsync a folder (EINVAL); there the rename is all there is.
   if (::fsync(file.get()) != 0 && errno != EINVAL) fail_errno("write", folder);
+}
+
+void sync_file(const Path& path) {
+  const Descriptor file(path, O_WRONLY, "open");
+  if (::fsync(file.get()) != 0) fail_errno("write", path);
 }
 
 void append_line(const Path& path, std::string_view line) {
@@ -308,7 +360,8 @@ std::uint64_t free_memory_bytes() {
   std::uint64_t available = proc_kilobytes("/proc/meminfo", "MemAvailable:");
   const std::uint64_t limit = cgroup_number("/sys/fs/cgroup/memory.max", UINT64_MAX);
   if (limit != UINT64_MAX) {
-    const std::uint64_t used = cgroup_number("/sys/fs/cgroup/memory.current", 0);
+    const std::uint64_t charged = cgroup_number("/sys/fs/cgroup/memory.current", 0);
+    const std::uint64_t used = charged - std::min(charged, cgroup_cache_bytes());
     available = std::min(available, limit > used ? limit - used : 0);
   }
   return available;

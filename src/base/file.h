@@ -85,7 +85,8 @@ class AtomicFolder {
   /// Where to write the content.
   const Path& temporary() const { return temporary_; }
   /// fsyncs the folder, renames it into place and fsyncs its parent. An existing folder at the
-  /// final name is replaced (moved aside, then removed) when `replace` is true, an error otherwise.
+  /// final name is replaced (swapped in one step where the file system can, else moved aside, then
+  /// removed) when `replace` is true, an error otherwise.
   void commit(bool replace = false);
 
  private:
@@ -100,6 +101,9 @@ void create_folders(const Path& path);
 /// Makes a rename inside `folder` durable.
 void sync_folder(const Path& folder);
 
+/// Makes what was appended to a file durable.
+void sync_file(const Path& path);
+
 /// Appends one line (a newline is added) to a file opened in append mode with a single write call.
 void append_line(const Path& path, std::string_view line);
 
@@ -109,8 +113,7 @@ std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc = 0);
 
 /// 64-bit FNV-1a of `bytes`, continuing from `hash`. For identity, not for safety.
 /// Source: Fowler, Noll, Vo, "The FNV Non-Cryptographic Hash Algorithm" (IETF draft).
-std::uint64_t fnv1a64(std::span<const std::byte> bytes,
-                      std::uint64_t hash = 0xcbf29ce484222325ULL);
+std::uint64_t fnv1a64(std::span<const std::byte> bytes, std::uint64_t hash = 0xcbf29ce484222325ULL);
 inline std::span<const std::byte> as_bytes(std::string_view text) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
 }

@@ -4,6 +4,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <thread>
@@ -96,6 +97,8 @@ struct BackgroundTask::State {
   std::exception_ptr exception;
   std::thread thread;
 };
+
+BackgroundTask::BackgroundTask() = default;
 
 BackgroundTask::BackgroundTask(std::function<void()> function) : state_(std::make_unique<State>()) {
   state_->thread = std::thread([state = state_.get(), function = std::move(function)] {

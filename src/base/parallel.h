@@ -9,6 +9,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <type_traits>
 
 namespace base {
 
@@ -37,7 +38,7 @@ void parallel_ranges(std::int64_t count, Body&& body) {
       [](void* context, std::int64_t begin, std::int64_t end) {
         (*static_cast<std::remove_reference_t<Body>*>(context))(begin, end);
       },
-      &body);
+      const_cast<void*>(static_cast<const void*>(&body)));  // the cast above restores a const
 }
 
 /// Calls body(i) for every i in [0, count), one contiguous range a thread.
@@ -66,7 +67,7 @@ void parallel_for_dynamic(std::int64_t count, Body&& body, std::int64_t chunk = 
 /// One function running on a thread of its own (a background writer, a progress ticker).
 class BackgroundTask {
  public:
-  BackgroundTask() = default;
+  BackgroundTask();
   /// Starts `function` at once.
   explicit BackgroundTask(std::function<void()> function);
   /// Waits; an exception not collected by wait() is dropped here.

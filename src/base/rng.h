@@ -21,7 +21,8 @@ inline std::uint64_t mix64(std::uint64_t x) {
 
 /// 64 uniform random bits for (seed, stream, index).
 inline std::uint64_t random_bits(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
-  constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15ULL;  // 2^64 / golden ratio: SplitMix64's step
+  constexpr std::uint64_t kGolden =
+      0x9e3779b97f4a7c15ULL;  // 2^64 / golden ratio: SplitMix64's step
   const std::uint64_t key = mix64(mix64(seed + kGolden) ^ (stream * kGolden + 1));
   return mix64(key + (index + 1) * kGolden);
 }

@@ -12,7 +12,9 @@ namespace {
 
 constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
 
-std::size_t round_up(std::size_t value, std::size_t unit) { return (value + unit - 1) / unit * unit; }
+std::size_t round_up(std::size_t value, std::size_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
 
 }  // namespace
 
@@ -57,8 +59,8 @@ void require_type(std::string_view operation, std::string_view name, const Const
 
 Arena::Arena(std::size_t capacity_bytes)
     : capacity_(round_up(std::max<std::size_t>(capacity_bytes, 1), kHugePageBytes)) {
-  void* address = ::mmap(nullptr, capacity_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                         -1, 0);
+  void* address =
+      ::mmap(nullptr, capacity_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (address == MAP_FAILED) {
     fail("out of memory: cannot reserve {} MiB; choose a smaller model, batch or context",
          capacity_ >> 20);

@@ -129,6 +129,8 @@ class ConstView {
   const void* row_address(std::int64_t first, std::int64_t count) const {
     assert(first >= 0 && count >= 0 && first + count <= dim(0));
     (void)count;
+    if (data_ == nullptr)
+      return nullptr;  // a measuring arena's view: its rows have no memory either
     const std::size_t row_bytes = dim(0) == 0 ? 0 : bytes() / static_cast<std::size_t>(dim(0));
     return static_cast<const std::byte*>(data_) + static_cast<std::size_t>(first) * row_bytes;
   }
