@@ -21,49 +21,73 @@ namespace train {
 
 enum class Schedule : std::uint8_t { kCosine, kLinear, kConstant };
 
-/// What the user asked for: names are those of the flags and of a config file's keys.
-/// An absent optional means: choose by the rule in resolve().
+/// What the user asked for, by flags or by a config file, under the same names (learning_rate is
+/// "lr", the rest as spelled, with dashes). An absent value is chosen by resolve()'s rules; a
+/// present one is never changed. All values present is what RUN/train.json holds.
 struct Options {
-  base::Path data;
-  base::Path out;
-  std::optional<base::Path> init;      ///< a model directory to start from
-  std::optional<std::string> preset;   ///< or a preset's name (default 124m)
-  std::optional<std::int64_t> layers, heads, channels, context, vocab_size;  ///< override the preset
+  std::optional<base::Path> data;     ///< a prepared folder, or one of llm.c's shards
+  std::optional<base::Path> out;      ///< the run directory
+  std::optional<base::Path> init;     ///< a model directory to start from
+  std::optional<std::string> preset;  ///< or a preset's name (default 124m)
+  std::optional<std::int64_t> layers, heads, channels, context,
+      vocab_size;  ///< override the preset
   std::optional<std::int64_t> steps;
-  std::optional<double> epochs;        ///< instead of steps
-  std::optional<std::int64_t> micro_batch;   ///< B (default 16)
-  std::optional<std::int64_t> batch_tokens;  ///< default 524288
-  double learning_rate = 6e-4;
-  std::optional<double> min_learning_rate;   ///< default learning_rate / 10
-  std::optional<std::int64_t> warmup_steps;
-  Schedule schedule = Schedule::kCosine;
-  double weight_decay = 0.1;
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double grad_clip = 1.0;              ///< 0: no clipping
-  base::DType precision = base::DType::kBf16;
-  data::Order order = data::Order::kShuffled;
-  std::optional<std::int64_t> validate_every, sample_every, checkpoint_every;  ///< 0: never
-  std::uint64_t seed = 1337;
-  int threads = 0;                     ///< what base::thread_count() says; part of a run's identity
-  bool resume = false;
-  std::optional<double> max_seconds;
+  std::optional<double> epochs;                  ///< instead of steps (default: one epoch)
+  std::optional<std::int64_t> micro_batch;       ///< B (default 16)
+  std::optional<std::int64_t> batch_tokens;      ///< default 524288
+  std::optional<double> learning_rate;           ///< "lr", default 6e-4
+  std::optional<double> min_learning_rate;       ///< "min-lr", default learning_rate / 10
+  std::optional<std::int64_t> warmup_steps;      ///< default 700
+  std::optional<Schedule> schedule;              ///< "lr-schedule", default cosine
+  std::optional<double> weight_decay;            ///< default 0.1
+  std::optional<double> beta1, beta2;            ///< default 0.9 and 0.95
+  std::optional<double> grad_clip;               ///< default 1; 0: no clipping
+  std::optional<base::DType> precision;          ///< kBf16 (default) or kF32
+  std::optional<data::Order> order;              ///< default shuffled
+  std::optional<std::int64_t> validate_every;    ///< "val-every"; 0: never
+  std::optional<std::int64_t> sample_every;      ///< 0: never
+  std::optional<std::int64_t> checkpoint_every;  ///< 0: only when stopped
+  std::optional<std::int64_t> keep_checkpoints;  ///< the newest so many (default 3); 0: all
+  std::optional<std::uint64_t> seed;             ///< default 1337
+  std::optional<int> threads;         ///< default base::thread_count(); applied by Trainer
+  std::optional<double> max_seconds;  ///< "max-time"; not kept in train.json
+  bool resume = false;                ///< not kept in train.json
+  kernels::Device device = kernels::Device::kCpu;  ///< not kept in train.json
 };
 
-/// Everything decided: what is written to `out`/train.json and must agree on resume.
+/// Names of choices, as flags and config files spell them.
+const std::map<std::string, Schedule>& schedule_names();
+const std::map<std::string, base::DType>& precision_names();
+const std::map<std::string, data::Order>& order_names();
+
+/// Seconds of "90", "90s", "30m" or "2h" (fractions too). Throws Error for anything else and for
+/// what is not positive.
+double parse_duration(std::string_view text);
+
+/// Reads a config file: a JSON object with the flags' names (without dashes in front) as keys. The
+/// key "facts", which train.json has, is skipped.
+/// Throws Error naming file and key for an unknown key, a wrong type or an unknown choice.
+Options read_options(const base::Path& file);
+
+/// Puts what `flags` has over `file`. What excludes one another is replaced as a whole: epochs
+/// replaces steps, init replaces preset and shape, and the other way round.
+Options overlay(const Options& file, const Options& flags);
+
+/// Everything decided about a run's size and pace.
 struct Plan {
   model::Config config;
   std::int64_t micro_batch = 0;
-  std::int64_t length = 0;             ///< T = config.context
-  std::int64_t batch_tokens = 0;       ///< a multiple of micro_batch * T
-  std::int64_t accumulation = 0;       ///< micro-batches a step
+  std::int64_t length = 0;        ///< T = config.context
+  std::int64_t batch_tokens = 0;  ///< a multiple of micro_batch * T
+  std::int64_t accumulation = 0;  ///< micro-batches a step
   std::int64_t steps = 0;
   std::int64_t warmup_steps = 0;
   double learning_rate = 0, min_learning_rate = 0;
   std::int64_t validate_every = 0, sample_every = 0, checkpoint_every = 0;
-  std::int64_t train_tokens = 0;       ///< in the data
+  std::int64_t train_tokens = 0;  ///< in the data
   std::int64_t validation_tokens = 0;
-  std::vector<std::string> lowered;    ///< one sentence for each default that was fitted to the data
+  std::int64_t validation_windows = 0;  ///< windows of T that one validation takes
+  std::vector<std::string> lowered;  ///< one sentence for each default that was fitted to the data
 };
 
 /// Learning rate of a step (from 0): warmup, then the schedule, which reaches `minimum` at `steps`.
@@ -76,10 +100,10 @@ double learning_rate_at(Schedule schedule, std::int64_t step, std::int64_t steps
 /// One finished step, as log.jsonl has it.
 struct StepReport {
   std::int64_t step = 0;
-  double loss = 0;            ///< mean over the whole batch, before the update
+  double loss = 0;  ///< mean over the whole batch, before the update
   double learning_rate = 0;
-  double grad_norm = 0;       ///< before clipping
-  std::int64_t tokens = 0;    ///< trained on since the run's beginning, this step included
+  double grad_norm = 0;     ///< before clipping
+  std::int64_t tokens = 0;  ///< trained on since the run's beginning, this step included
   double tokens_per_second = 0;
   double milliseconds = 0;
   std::optional<double> validation_loss;  ///< after the update
@@ -91,9 +115,10 @@ struct Callbacks {
   std::function<void(const base::Path&)> on_checkpoint;
   /// Something worth a line: "resumed at step 120", "validation takes 3 s".
   std::function<void(const std::string&)> on_note;
-  /// Makes one sample of text for the run directory; called every sample_every steps and at the end.
+  /// Makes one sample of text for the run directory; called every sample_every steps and at the
+  /// end.
   std::function<std::string(model::Gpt2&, std::int64_t step)> sample;
-  /// Polled between micro-batches; true ends the run after the step in progress.
+  /// Polled after each step; true ends the run there, with a checkpoint.
   std::function<bool()> stop_requested;
 };
 
@@ -102,9 +127,9 @@ enum class End : std::uint8_t { kFinished, kStopped, kTimeUp };
 /// What a run came to.
 struct Outcome {
   End end = End::kFinished;
-  std::int64_t steps_done = 0;             ///< of plan.steps
+  std::int64_t steps_done = 0;  ///< of plan.steps
   std::optional<double> first_loss, last_loss, last_validation_loss;
-  std::optional<base::Path> checkpoint;    ///< the newest one
+  std::optional<base::Path> checkpoint;  ///< the newest one
 };
 
 /// A training run in a run directory.
@@ -116,12 +141,20 @@ class Trainer {
   ~Trainer();
 
   const Plan& plan() const;
+  /// The effective options: those given, and the rest as resolved.
+  const Options& options() const;
+  /// The folder whose vocab.json and merges.txt go into the run's model directory: the data's, else
+  /// that of `init`; nothing where neither has them.
+  std::optional<base::Path> tokenizer_folder() const;
   const model::MemoryPlan& memory() const;
   /// What the backend says it runs on.
   std::string backend_description() const;
   model::Gpt2& model();
-  /// First step that run() will do: 0, or where a checkpoint left off.
+  /// First step that run() will do: 0, or where a checkpoint left off; plan().steps when the run is
+  /// finished already.
   std::int64_t first_step() const;
+  /// True when this continues a run that was begun before.
+  bool resumed() const;
   /// Trains to the end, or until stopped; writes the run directory as it goes: log.jsonl, loss.svg,
   /// samples/, checkpoints/, model/. Throws Error when the loss is not finite (before the update).
   Outcome run(const Callbacks& callbacks);

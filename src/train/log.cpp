@@ -1,0 +1,175 @@
+// log.jsonl, one line a step exactly once, and the picture drawn from it.
+
+#include "train/log.h"
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "report/report.h"
+
+namespace train {
+
+std::string log_line(const StepReport& report) {
+  Json line = {{"step", report.step},        {"loss", report.loss},
+               {"lr", report.learning_rate}, {"grad_norm", report.grad_norm},
+               {"tokens", report.tokens},    {"tokens_per_second", report.tokens_per_second},
+               {"ms", report.milliseconds}};
+  if (report.validation_loss) line["val_loss"] = *report.validation_loss;
+  return line.dump();
+}
+
+namespace {
+
+/// The step a line tells of; throws Json::exception when a key is missing or of a wrong type.
+StepReport step_from(const Json& line) {
+  StepReport report;
+  report.step = line.at("step").get<std::int64_t>();
+  report.loss = line.at("loss").get<double>();
+  report.learning_rate = line.at("lr").get<double>();
+  report.grad_norm = line.at("grad_norm").get<double>();
+  report.tokens = line.at("tokens").get<std::int64_t>();
+  report.tokens_per_second = line.at("tokens_per_second").get<double>();
+  report.milliseconds = line.at("ms").get<double>();
+  if (line.contains("val_loss") && line["val_loss"].is_number()) {  // NaN is written as null
+    report.validation_loss = line["val_loss"].get<double>();
+  }
+  return report;
+}
+
+}  // namespace
+
+LogContent read_log(const base::Path& file) {
+  LogContent content;
+  if (!std::filesystem::exists(file)) return content;
+  const std::string text = base::read_file(file);
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = text.find('\n', begin);
+    if (end == std::string::npos) break;  // cut short
+    const std::string line = text.substr(begin, end - begin);
+    begin = end + 1;
+    content.lines.push_back(line);
+    const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object()) {
+      base::fail("{}:{}: expected a JSON object a line, got something else", file.string(),
+                 content.lines.size());
+    }
+    if (!json.contains("loss")) {
+      content.finished |= json.value("event", Json()) == "finish";
+      continue;
+    }
+    try {
+      content.steps.push_back(step_from(json));
+    } catch (const Json::exception& error) {
+      base::fail("{}:{}: not a step's line: {}", file.string(), content.lines.size(), error.what());
+    }
+  }
+  return content;
+}
+
+Log::Log(base::Path folder) : file_(folder / "log.jsonl"), picture_(folder / "loss.svg") {}
+
+std::int64_t Log::take_up(std::int64_t first_step) {
+  const LogContent content = read_log(file_);
+  std::string kept;
+  std::int64_t dropped = 0;
+  std::size_t next = 0;  // of content.steps
+  for (const std::string& line : content.lines) {
+    const bool is_step = Json::parse(line).contains("loss");
+    const bool drop = is_step && content.steps[next].step >= first_step;
+    if (is_step) {
+      const StepReport& report = content.steps[next++];
+      if (!drop) {
+        if (report.step != static_cast<std::int64_t>(losses_.size())) {
+          base::fail(
+              "{}: expected step {}, got step {}: the log was changed; restore it or start a "
+              "new run",
+              file_.string(), losses_.size(), report.step);
+        }
+        tokens_.push_back(static_cast<double>(report.tokens));
+        losses_.push_back(report.loss);
+        if (report.validation_loss) {
+          validation_tokens_.push_back(static_cast<double>(report.tokens));
+          validation_losses_.push_back(*report.validation_loss);
+        }
+      }
+    }
+    dropped += drop ? 1 : 0;
+    if (!drop) kept += line + '\n';
+  }
+  if (static_cast<std::int64_t>(losses_.size()) != first_step) {
+    base::fail("{}: expected the steps up to {}, got {} of them; restore it or start a new run",
+               file_.string(), first_step, losses_.size());
+  }
+  base::write_file(file_, kept);
+  return dropped;
+}
+
+void Log::append(const std::string& line) {
+  std::error_code none;
+  const auto size = std::filesystem::file_size(file_, none);
+  try {
+    base::append_line(file_, line);
+  } catch (const base::Error&) {
+    if (!none) std::filesystem::resize_file(file_, size, none);  // no half line on a full disk
+    throw;
+  }
+}
+
+void Log::event(const std::string& name, const Json& details) {
+  Json line = Json::object();
+  line["event"] = name;
+  line.update(details);
+  append(line.dump());
+}
+
+void Log::step(const StepReport& report) {
+  append(log_line(report));
+  const auto tokens = static_cast<double>(report.tokens);
+  tokens_.push_back(tokens);
+  losses_.push_back(report.loss);
+  if (report.validation_loss) {
+    validation_tokens_.push_back(tokens);
+    validation_losses_.push_back(*report.validation_loss);
+  }
+}
+
+void Log::draw() const {
+  report::Plot plot;
+  plot.title = "Training loss";
+  plot.x_label = "tokens";
+  plot.y_label = "loss (nats per token)";
+  plot.series.push_back({"train", tokens_, losses_, false});
+  if (!validation_losses_.empty()) {
+    plot.series.push_back({"validation", validation_tokens_, validation_losses_, true});
+  }
+  report::write_svg(picture_, plot);
+}
+
+void Log::sync() const { base::sync_file(file_); }
+
+std::optional<double> Log::first_loss() const {
+  return losses_.empty() ? std::nullopt : std::optional(losses_.front());
+}
+std::optional<double> Log::last_loss() const {
+  return losses_.empty() ? std::nullopt : std::optional(losses_.back());
+}
+std::optional<double> Log::last_validation_loss() const {
+  return validation_losses_.empty() ? std::nullopt : std::optional(validation_losses_.back());
+}
+
+Json host_facts() {
+  constexpr std::string_view kKey = "model name";
+  std::string processor = "unknown";
+  if (std::filesystem::exists("/proc/cpuinfo")) {
+    const std::string text = base::read_file("/proc/cpuinfo");
+    const std::size_t key = text.find(kKey);
+    const std::size_t colon = text.find(": ", key);
+    if (key != std::string::npos && colon != std::string::npos) {
+      processor = text.substr(colon + 2, text.find('\n', colon) - colon - 2);
+    }
+  }
+  return {{"processor", processor},
+          {"threads", base::thread_count()},
+          {"free_memory_bytes", base::free_memory_bytes()}};
+}
+
+}  // namespace train

@@ -1,0 +1,200 @@
+// Options as JSON: config files, train.json, and what they are compared with on resume.
+
+#include "train/options.h"
+
+#include <fmt/ranges.h>
+
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+#include "base/error.h"
+
+namespace train {
+
+const std::map<std::string, Schedule>& schedule_names() {
+  static const std::map<std::string, Schedule> names = {{"cosine", Schedule::kCosine},
+                                                        {"linear", Schedule::kLinear},
+                                                        {"constant", Schedule::kConstant}};
+  return names;
+}
+
+const std::map<std::string, base::DType>& precision_names() {
+  static const std::map<std::string, base::DType> names = {{"bf16", base::DType::kBf16},
+                                                           {"fp32", base::DType::kF32}};
+  return names;
+}
+
+const std::map<std::string, data::Order>& order_names() {
+  static const std::map<std::string, data::Order> names = {
+      {"shuffled", data::Order::kShuffled}, {"sequential", data::Order::kSequential}};
+  return names;
+}
+
+double parse_duration(std::string_view text) {
+  double value = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, value, std::chars_format::fixed);
+  const std::string_view unit(parsed.ptr, static_cast<std::size_t>(end - parsed.ptr));
+  const double scale = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+  if (parsed.ec != std::errc() || scale == 0 || !(value > 0) || !std::isfinite(value)) {
+    base::fail("max-time: expected a time such as 90s, 30m or 2h, got '{}'", text);
+  }
+  return value * scale;
+}
+
+namespace {
+
+template <class T>
+inline constexpr bool kIsChoice =
+    std::is_same_v<T, Schedule> || std::is_same_v<T, base::DType> || std::is_same_v<T, data::Order>;
+
+template <class T>
+const std::map<std::string, T>& names_of() {
+  if constexpr (std::is_same_v<T, Schedule>) return schedule_names();
+  if constexpr (std::is_same_v<T, base::DType>) return precision_names();
+  if constexpr (std::is_same_v<T, data::Order>) return order_names();
+}
+
+template <class T>
+Json to_json_value(const T& value) {
+  if constexpr (std::is_same_v<T, base::Path>) {
+    return value.string();
+  } else if constexpr (kIsChoice<T>) {
+    for (const auto& [name, choice] : names_of<T>()) {
+      if (choice == value) return name;
+    }
+    return nullptr;
+  } else {
+    return value;
+  }
+}
+
+/// Where a value stands, for messages.
+struct Place {
+  const base::Path& file;
+  std::string_view key;
+};
+
+[[noreturn]] void fail_type(const Place& place, std::string_view expected, const Json& got) {
+  base::fail("{}: key '{}': expected {}, got {}", place.file.string(), place.key, expected,
+             got.dump());
+}
+
+template <class T>
+T integer_from(const Place& place, const Json& json) {
+  if (json.is_number_unsigned()) {
+    const auto value = json.get<std::uint64_t>();
+    if (value <= static_cast<std::uint64_t>(std::numeric_limits<T>::max())) {
+      return static_cast<T>(value);
+    }
+  } else if (json.is_number_integer()) {
+    const auto value = json.get<std::int64_t>();
+    if (std::is_signed_v<T> && value >= static_cast<std::int64_t>(std::numeric_limits<T>::min())) {
+      return static_cast<T>(value);
+    }
+  }
+  fail_type(place, "a whole number", json);
+}
+
+template <class T>
+T from_json_value(const Place& place, const Json& json) {
+  if constexpr (kIsChoice<T>) {
+    const auto& names = names_of<T>();
+    if (json.is_string()) {
+      const auto found = names.find(json.get<std::string>());
+      if (found != names.end()) return found->second;
+    }
+    std::vector<std::string> known;
+    for (const auto& [name, choice] : names) known.push_back(name);
+    fail_type(place, fmt::format("one of {}", fmt::join(known, ", ")), json);
+  } else if constexpr (std::is_integral_v<T>) {
+    return integer_from<T>(place, json);
+  } else if constexpr (std::is_same_v<T, double>) {
+    if (place.key == "max-time" && json.is_string()) {
+      return parse_duration(json.get<std::string>());
+    }
+    if (!json.is_number()) fail_type(place, "a number", json);
+    return json.get<double>();
+  } else {
+    if (!json.is_string()) fail_type(place, "a string", json);
+    return T(json.get<std::string>());
+  }
+}
+
+template <class T>
+using ValueOf = typename std::remove_cvref_t<T>::value_type;
+
+}  // namespace
+
+Options read_options(const base::Path& file) {
+  const Json json = Json::parse(base::read_file(file), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) {
+    base::fail("{}: expected a JSON object of options, got {}", file.string(),
+               json.is_discarded() ? "broken JSON" : "something else");
+  }
+  Options options;
+  for (const auto& [key, value] : json.items()) {
+    if (key == "facts") continue;
+    bool known = false;
+    std::vector<std::string> names;
+    for_each_option([&, &k = key, &v = value](const char* name, auto member, OnResume) {
+      names.emplace_back(name);
+      if (k != name) return;
+      known = true;
+      using T = ValueOf<decltype(options.*member)>;
+      options.*member = from_json_value<T>(Place{file, k}, v);
+    });
+    if (!known) {
+      base::fail("{}: unknown key '{}'; expected one of {}", file.string(), key,
+                 fmt::join(names, ", "));
+    }
+  }
+  return options;
+}
+
+Options overlay(const Options& file, const Options& flags) {
+  Options result = file;
+  if (flags.epochs) result.steps.reset();
+  if (flags.steps) result.epochs.reset();
+  if (flags.init) {
+    result.preset.reset();
+    result.vocab_size.reset();
+  }
+  if (flags.init || flags.preset) {
+    result.layers.reset();
+    result.heads.reset();
+    result.channels.reset();
+  }
+  if (flags.preset || flags.layers || flags.heads || flags.channels) result.init.reset();
+  for_each_option([&](const char*, auto member, OnResume) {
+    if (flags.*member) result.*member = flags.*member;
+  });
+  result.resume = flags.resume || file.resume;
+  result.device = flags.device;
+  return result;
+}
+
+Json options_json(const Options& options) {
+  Json json = Json::object();
+  for_each_option([&](const char* name, auto member, OnResume) {
+    if (options.*member && std::string_view(name) != "max-time") {
+      json[name] = to_json_value(*(options.*member));
+    }
+  });
+  return json;
+}
+
+std::vector<std::string> contradictions(const Options& given, const Options& run) {
+  std::vector<std::string> found;
+  for_each_option([&](const char* name, auto member, OnResume rule) {
+    if (rule == OnResume::kMayDiffer || !(given.*member) || given.*member == run.*member) return;
+    const std::string has = run.*member ? to_json_value(*(run.*member)).dump() : "none";
+    found.push_back(
+        fmt::format("--{} {} (the run has {})", name, to_json_value(*(given.*member)).dump(), has));
+  });
+  return found;
+}
+
+}  // namespace train

@@ -1,0 +1,279 @@
+// Options and data -> a plan: every default, every rule that lowers one, every contradiction.
+
+#include "train/plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/parallel.h"
+
+namespace train {
+namespace {
+
+// GPT-2's and GPT-3's recipe for the 124m size: half a million tokens a batch, 0.6e-3 (Brown et al.
+// 2020, arXiv:2005.14165, table 2.1); warmup over 700 steps is 375 million tokens, appendix B's.
+constexpr std::int64_t kBatchTokens = 524288;
+constexpr std::int64_t kMicroBatch = 16;
+constexpr std::int64_t kWarmupSteps = 700;
+constexpr double kLearningRate = 6e-4;
+constexpr double kMinimumShare = 0.1;         // min-lr / lr, same source
+constexpr std::int64_t kBatchesOfData = 100;  // a batch is at most a hundredth of the data
+constexpr std::int64_t kWarmupShare = 20;     // warmup is at most a twentieth of the steps
+constexpr std::int64_t kValidationShare = 20, kValidationEvery = 250;  // about 20 points a curve
+constexpr std::int64_t kSampleShare = 4, kSampleEvery = 1000;
+constexpr std::int64_t kCheckpointShare = 4, kCheckpointEvery = 500;
+constexpr std::int64_t kKeepCheckpoints = 3;
+constexpr std::uint64_t kSeed = 1337;
+// One validation reads this many windows, or more where they are short: enough for two digits.
+constexpr std::int64_t kValidationWindows = 64, kValidationTokens = 16384;
+
+constexpr double kGiga = 1e9;
+
+template <class T>
+T set_default(std::optional<T>& option, T value) {
+  if (!option) option = value;
+  return *option;
+}
+
+void require(bool fine, std::string_view name, std::string_view expected, auto got) {
+  if (!fine) base::fail("--{}: expected {}, got {}", name, expected, got);
+}
+
+/// Ranges of the plain numbers, and their defaults.
+void fill_numbers(Options& o) {
+  const double lr = set_default(o.learning_rate, kLearningRate);
+  require(std::isfinite(lr) && lr >= 0, "lr", "a number of at least 0", lr);
+  const double min_lr = set_default(o.min_learning_rate, lr * kMinimumShare);
+  require(min_lr >= 0 && min_lr <= lr, "min-lr", fmt::format("0 to the --lr of {}", lr), min_lr);
+  set_default(o.schedule, Schedule::kCosine);
+  const double decay = set_default(o.weight_decay, 0.1);
+  require(std::isfinite(decay) && decay >= 0, "weight-decay", "a number of at least 0", decay);
+  const double beta1 = set_default(o.beta1, 0.9);
+  require(beta1 >= 0 && beta1 < 1, "beta1", "at least 0 and below 1", beta1);
+  const double beta2 = set_default(o.beta2, 0.95);
+  require(beta2 >= 0 && beta2 < 1, "beta2", "at least 0 and below 1", beta2);
+  const double clip = set_default(o.grad_clip, 1.0);
+  require(std::isfinite(clip) && clip >= 0, "grad-clip", "a number of at least 0", clip);
+  set_default(o.precision, base::DType::kBf16);
+  set_default(o.order, data::Order::kShuffled);
+  set_default(o.seed, kSeed);
+  set_default(o.threads, base::thread_count());
+  require(*o.threads >= 1 && *o.threads <= 1024, "threads", "1 to 1024", *o.threads);
+  const std::int64_t keep = set_default(o.keep_checkpoints, kKeepCheckpoints);
+  require(keep >= 0, "keep-checkpoints", "at least 0", keep);
+}
+
+void forbid_with_init(bool given, std::string_view name) {
+  if (given) {
+    base::fail("--{} and --init exclude each other: the shape comes from the model; drop one",
+               name);
+  }
+}
+
+/// The shape of a model that continues `init`.
+model::Config config_from_init(Options& o, const DataFacts& facts, const model::Config& init) {
+  forbid_with_init(o.preset.has_value(), "preset");
+  forbid_with_init(o.layers.has_value(), "layers");
+  forbid_with_init(o.heads.has_value(), "heads");
+  forbid_with_init(o.channels.has_value(), "channels");
+  forbid_with_init(o.vocab_size.has_value(), "vocab-size");
+  model::Config config = init;
+  config.context = set_default(o.context, init.context);
+  require(config.context >= 1, "context", "at least 1", config.context);
+  if (config.context > init.context) {
+    base::fail("--context {} is longer than the {} positions of {}; choose at most that",
+               config.context, init.context, o.init->string());
+  }
+  if (facts.vocab_size && *facts.vocab_size > config.vocab_size) {
+    base::fail(
+        "{} has a vocabulary of {}, smaller than the {} of the data in {}; prepare the data "
+        "with the model's tokenizer",
+        o.init->string(), config.vocab_size, *facts.vocab_size, facts.folder);
+  }
+  return config;
+}
+
+/// The shape of a new model.
+model::Config config_from_scratch(Options& o, const DataFacts& facts) {
+  model::Config config = model::preset(set_default(o.preset, std::string("124m")));
+  config.layers = set_default(o.layers, config.layers);
+  config.heads = set_default(o.heads, config.heads);
+  config.channels = set_default(o.channels, config.channels);
+  config.context = set_default(o.context, config.context);
+  config.vocab_size = set_default(o.vocab_size, facts.vocab_size.value_or(config.vocab_size));
+  if (facts.vocab_size && config.vocab_size < *facts.vocab_size) {
+    base::fail("--vocab-size {} is smaller than the data's vocabulary of {} ({}/manifest.json)",
+               config.vocab_size, *facts.vocab_size, facts.folder);
+  }
+  if (facts.vocab_size) {
+    config.end_of_text = facts.end_of_text;
+  } else if (config.end_of_text && *config.end_of_text >= config.vocab_size) {
+    config.end_of_text.reset();
+  }
+  model::validate(config);
+  return config;
+}
+
+std::string lowered_to(std::string_view name, std::int64_t from, std::int64_t to,
+                       std::string_view why) {
+  return fmt::format("--{} lowered from {} to {}: {}", name, from, to, why);
+}
+
+void choose_micro_batch(const Options& o, Plan& plan) {
+  const std::int64_t length = plan.length;
+  const std::int64_t hundredth = plan.train_tokens / kBatchesOfData;
+  std::int64_t rows = 0;
+  if (!o.batch_tokens) {
+    rows = std::clamp<std::int64_t>(hundredth / length, 1, kMicroBatch);
+    plan.micro_batch = rows;
+    if (rows < kMicroBatch) {
+      plan.lowered.push_back(
+          lowered_to("micro-batch", kMicroBatch, rows,
+                     fmt::format("{} windows of {} are at most a hundredth of {} training tokens",
+                                 rows, length, plan.train_tokens)));
+    }
+    return;
+  }
+  // The batch was given: as many windows at once as divide it. One that windows of T do not divide
+  // is an error of the caller's, which then names multiples of T.
+  const std::int64_t windows = *o.batch_tokens / length;
+  rows = std::clamp<std::int64_t>(std::min(windows, hundredth / length), 1, kMicroBatch);
+  if (*o.batch_tokens % length != 0) rows = 1;
+  while (windows % rows != 0) --rows;
+  plan.micro_batch = rows;
+  if (rows < kMicroBatch) {
+    plan.lowered.push_back(lowered_to(
+        "micro-batch", kMicroBatch, rows,
+        fmt::format("it divides the {} windows of a batch and is at most a hundredth of the data",
+                    windows)));
+  }
+}
+
+void choose_batch(Options& o, Plan& plan) {
+  if (o.micro_batch) {
+    require(*o.micro_batch >= 1, "micro-batch", "at least 1", *o.micro_batch);
+    plan.micro_batch = *o.micro_batch;
+  }
+  if (o.batch_tokens) require(*o.batch_tokens >= 1, "batch-tokens", "at least 1", *o.batch_tokens);
+  if (!o.micro_batch) choose_micro_batch(o, plan);
+  require(plan.micro_batch <= (std::int64_t{1} << 31) / plan.length, "micro-batch",
+          "micro-batch x context below 2^31", plan.micro_batch);
+  const std::int64_t unit = plan.micro_batch * plan.length;
+  if (o.batch_tokens) {
+    plan.batch_tokens = *o.batch_tokens;
+    if (plan.batch_tokens % unit != 0) {
+      const std::int64_t below = plan.batch_tokens / unit * unit;
+      base::fail(
+          "--batch-tokens {} is not a multiple of micro-batch x context = {} x {} = {}; the "
+          "nearest valid values are {}{}",
+          plan.batch_tokens, plan.micro_batch, plan.length, unit,
+          below > 0 ? fmt::format("{} and ", below) : "", below + unit);
+    }
+  } else {
+    const std::int64_t most = std::min(kBatchTokens, plan.train_tokens / kBatchesOfData);
+    plan.batch_tokens = std::max<std::int64_t>(most / unit, 1) * unit;
+    if (plan.batch_tokens != kBatchTokens) {
+      plan.lowered.push_back(fmt::format(
+          "--batch-tokens {} from {} to {}: whole micro-batches of {} x {}, at most a hundredth of "
+          "{} training tokens where one fits into that",
+          plan.batch_tokens < kBatchTokens ? "lowered" : "raised", kBatchTokens, plan.batch_tokens,
+          plan.micro_batch, plan.length, plan.train_tokens));
+    }
+  }
+  plan.accumulation = plan.batch_tokens / unit;
+  o.micro_batch = plan.micro_batch;
+  o.batch_tokens = plan.batch_tokens;
+}
+
+void choose_steps(Options& o, Plan& plan) {
+  if (o.steps && o.epochs) base::fail("--steps and --epochs exclude each other; drop one");
+  if (o.steps) require(*o.steps >= 1, "steps", "at least 1", *o.steps);
+  if (!o.steps) {
+    const double epochs = o.epochs.value_or(1.0);
+    require(epochs > 0 && epochs <= 1e9, "epochs", "more than 0", epochs);
+    o.steps = steps_of_epochs(epochs, plan.train_tokens, plan.length, plan.batch_tokens);
+    o.epochs.reset();
+  }
+  plan.steps = *o.steps;
+  if (!o.warmup_steps) {
+    o.warmup_steps = std::min(kWarmupSteps, plan.steps / kWarmupShare);
+    if (*o.warmup_steps < kWarmupSteps) {
+      plan.lowered.push_back(lowered_to("warmup-steps", kWarmupSteps, *o.warmup_steps,
+                                        fmt::format("a twentieth of {} steps", plan.steps)));
+    }
+  }
+  require(*o.warmup_steps >= 0, "warmup-steps", "at least 0", *o.warmup_steps);
+  plan.warmup_steps = *o.warmup_steps;
+}
+
+std::int64_t choose_every(std::optional<std::int64_t>& option, std::string_view name,
+                          std::int64_t steps, std::int64_t share, std::int64_t most) {
+  const std::int64_t every = set_default(option, std::clamp<std::int64_t>(steps / share, 1, most));
+  require(every >= 0, name, "at least 0 (0: never)", every);
+  return every;
+}
+
+}  // namespace
+
+std::int64_t steps_of_epochs(double epochs, std::int64_t train_tokens, std::int64_t length,
+                             std::int64_t batch_tokens) {
+  const std::int64_t windows = (train_tokens - 1) / length;
+  const double batches =
+      epochs * static_cast<double>(windows * length) / static_cast<double>(batch_tokens);
+  constexpr double kRounding = 1e-9;  // 3 epochs of 1/3 batch are one step, not two
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(batches - kRounding)));
+}
+
+Plan resolve(Options& options, const DataFacts& facts, const std::optional<model::Config>& init) {
+  Options& o = options;
+  fill_numbers(o);
+  Plan plan;
+  plan.config = init ? config_from_init(o, facts, *init) : config_from_scratch(o, facts);
+  plan.length = plan.config.context;
+  plan.train_tokens = facts.train_tokens;
+  plan.validation_tokens = facts.validation_tokens;
+  if (plan.train_tokens < plan.length + 1) {
+    base::fail(
+        "{}: {} training tokens are too few for one window of {} + 1; lower --context or "
+        "prepare more text",
+        facts.folder, plan.train_tokens, plan.length);
+  }
+  choose_batch(o, plan);
+  choose_steps(o, plan);
+  plan.learning_rate = *o.learning_rate;
+  plan.min_learning_rate = *o.min_learning_rate;
+
+  const std::int64_t windows = std::max<std::int64_t>(0, plan.validation_tokens - 1) / plan.length;
+  plan.validation_windows =
+      std::min(windows, std::max(kValidationWindows, kValidationTokens / plan.length));
+  plan.validate_every =
+      choose_every(o.validate_every, "val-every", plan.steps, kValidationShare, kValidationEvery);
+  if (windows == 0 && plan.validate_every > 0) {
+    plan.validate_every = 0;
+    plan.lowered.push_back(
+        fmt::format("no validation: its {} tokens are fewer than one window of {} + 1",
+                    plan.validation_tokens, plan.length));
+  }
+  plan.sample_every =
+      choose_every(o.sample_every, "sample-every", plan.steps, kSampleShare, kSampleEvery);
+  plan.checkpoint_every = choose_every(o.checkpoint_every, "checkpoint-every", plan.steps,
+                                       kCheckpointShare, kCheckpointEvery);
+  return plan;
+}
+
+void check_memory(const Plan& plan, std::uint64_t free_bytes,
+                  const std::function<model::MemoryPlan(std::int64_t)>& needed) {
+  const std::size_t total = needed(plan.micro_batch).total();
+  if (total <= free_bytes) return;
+  std::int64_t fits = plan.micro_batch - 1;
+  while (fits > 0 && needed(fits).total() > free_bytes) fits = fits > 64 ? fits / 2 : fits - 1;
+  const std::string advice =
+      fits > 0
+          ? fmt::format("lower --micro-batch from {} to {} or less", plan.micro_batch, fits)
+          : std::string("choose a smaller model (--preset, --layers, --channels) or --context");
+  base::fail("training needs {:.2f} GB of memory, but {:.2f} GB are free; {}",
+             static_cast<double>(total) / kGiga, static_cast<double>(free_bytes) / kGiga, advice);
+}
+
+}  // namespace train
