@@ -24,11 +24,16 @@ float checked(float logit, std::size_t id) {
   return logit;
 }
 
+[[noreturn]] void fail_all_impossible() {
+  base::fail("sampling: every logit is -inf; the model's weights are damaged");
+}
+
 std::int32_t most_likely(std::span<const float> logits) {
   std::size_t best = 0;
   for (std::size_t id = 0; id < logits.size(); ++id) {
     if (checked(logits[id], id) > logits[best]) best = id;  // strict: a tie stays with the lower id
   }
+  if (logits[best] == -HUGE_VALF) fail_all_impossible();
   return static_cast<std::int32_t>(best);
 }
 
@@ -43,8 +48,7 @@ class Ranking {
       entries_[id] = {static_cast<std::int32_t>(id), checked(logits[id], id), 0};
       maximum = std::max(maximum, logits[id]);
     }
-    if (maximum == -HUGE_VALF)
-      base::fail("sampling: every logit is -inf; the model's weights are damaged");
+    if (maximum == -HUGE_VALF) fail_all_impossible();
     if (sampling.top_k > 0 && static_cast<std::size_t>(sampling.top_k) < entries_.size()) {
       sort_until(static_cast<std::size_t>(sampling.top_k));
       entries_.resize(sorted_);
