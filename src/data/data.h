@@ -1,9 +1,9 @@
 #pragma once
 /// Documents -> token shards -> batches.
 ///
-/// Law: knows files, token ids, and (seed, epoch, window, rank); nothing of floats or clocks, and of
-/// the vocabulary only its size. A shard is llm.c's format (docs/formats.md): 256 little-endian int32
-/// (magic 20240520, version 1, token count), then uint16 tokens.
+/// Law: knows files, token ids, and (seed, epoch, window, rank); nothing of floats or clocks, and
+/// of the vocabulary only its size. A shard is llm.c's format (docs/formats.md): 256 little-endian
+/// int32 (magic 20240520, version 1, token count), then uint16 tokens.
 
 #include <cstdint>
 #include <functional>
@@ -20,7 +20,8 @@ namespace data {
 
 using TokenId = std::uint16_t;
 
-// ---- documents --------------------------------------------------------------------------------------
+// ---- documents
+// --------------------------------------------------------------------------------------
 
 /// An input of preparation: a file, a folder's worth of files, or the standard input.
 struct Input {
@@ -29,27 +30,45 @@ struct Input {
 };
 
 /// Files behind the arguments: files as they are, folders recursively (their .txt and .jsonl files,
-/// sorted by path), "-" as it is. Throws Error for what does not exist, for an unknown extension, and
-/// for a folder without a single input.
+/// sorted by path; links to folders are not followed), "-" as it is. Throws Error for what does not
+/// exist, for an unknown extension, for a folder without a single input, and for a second "-".
 std::vector<Input> find_inputs(const std::vector<std::string>& arguments);
 
-/// One document: a .txt file, or the text field of one JSONL line.
+/// One document (a .txt file, the standard input, or the text field of one JSONL line), or a piece
+/// of a long one.
 struct Document {
   std::string text;
-  std::string origin;             ///< "books/emma.txt" or "data.jsonl:17", for messages
-  std::uint64_t source_bytes = 0; ///< bytes of input it took, for progress
+  std::string origin;              ///< "books/emma.txt" or "data.jsonl:17", for messages
+  std::uint64_t source_bytes = 0;  ///< bytes of input it took, for progress
+  bool starts = true;              ///< its text begins a document
+  bool ends = true;                ///< its text ends a document
 };
 
-/// Documents of the inputs in order, one at a time. A text file longer than `piece_bytes` comes in
-/// pieces (first/last tell) so that memory stays bounded.
+/// How documents are cut into pieces, so that a long one never lies in memory whole.
+struct PieceRule {
+  /// A document longer than this is cut; by default none is.
+  std::size_t bytes = SIZE_MAX;
+  /// The largest place in [1, text.size() - 1] where `text`, which other text may precede and
+  /// follow, can be cut; 0 where there is none.
+  std::function<std::size_t(std::string_view text)> last_cut;
+  /// The longest stretch without such a place that is still accepted.
+  std::size_t limit_bytes = std::size_t{1} << 25;
+};
+
+/// The longest JSONL line accepted: parsing takes a few times its length in memory.
+inline constexpr std::size_t kMaxLineBytes = std::size_t{1} << 26;
+
+/// Documents of the inputs in order, one piece at a time. Empty lines of a .jsonl file are no
+/// documents; an empty .txt file is an empty document. Lines may end in CR LF, the last in nothing.
 class DocumentReader {
  public:
   /// `text_field`: the JSON key of a line's text.
-  DocumentReader(std::vector<Input> inputs, std::string text_field);
+  DocumentReader(std::vector<Input> inputs, std::string text_field, PieceRule pieces = {});
   ~DocumentReader();
 
-  /// The next document, or nothing at the end. Throws Error with file and line for broken JSON, a
-  /// missing field or one that is not a string, and for an unreadable file.
+  /// The next document or piece of one, or nothing at the end. Throws Error with file and line for
+  /// broken JSON, a missing field, one that is not a string, and a line over kMaxLineBytes; and for
+  /// a file that cannot be read or that has no place to be cut.
   std::optional<Document> next();
 
  private:
@@ -57,7 +76,8 @@ class DocumentReader {
   std::unique_ptr<State> state_;
 };
 
-// ---- shards -----------------------------------------------------------------------------------------
+// ---- shards
+// -----------------------------------------------------------------------------------------
 
 inline constexpr std::int32_t kShardMagic = 20240520;
 inline constexpr std::int32_t kShardVersion = 1;
@@ -83,7 +103,7 @@ class ShardWriter {
 /// A shard mapped into memory.
 class Shard {
  public:
-  /// Throws Error naming the file when magic, version, count or size disagree.
+  /// Throws Error naming the file when magic, version, count or size disagree. Tokens are not read.
   explicit Shard(const base::Path& path);
   std::span<const TokenId> tokens() const { return tokens_; }
   const base::Path& path() const { return file_.path(); }
@@ -105,24 +125,30 @@ struct Manifest {
   int version = 1;
   std::vector<Input> inputs;
   std::int64_t documents = 0;
-  std::int64_t train_tokens = 0;       ///< distinct tokens: shared ones counted once
+  std::int64_t train_tokens = 0;  ///< distinct tokens: shared ones counted once
   std::int64_t validation_tokens = 0;
-  int overlap = 1;                     ///< tokens that consecutive shards share
+  int overlap = 1;  ///< tokens that consecutive shards share
   std::int64_t shard_tokens = kDefaultShardTokens;
   double validation_fraction = 0;
   std::string text_field;
   std::int64_t vocab_size = 0;
-  std::string vocab_hash;              ///< 16 hex digits of Tokenizer::hash()
+  std::string vocab_hash;  ///< 16 hex digits of Tokenizer::hash()
   std::int64_t end_of_text = -1;
   std::vector<ShardInfo> train;
   std::vector<ShardInfo> validation;
 };
 
+inline constexpr std::string_view kManifestName = "manifest.json";
+/// Stands in a folder that `gpt2 prepare` has not finished; such a folder is never read as data.
+inline constexpr std::string_view kUnfinishedName = "prepare.json";
+
 /// Throws Error naming file and key when it is missing, broken, or of another version.
 Manifest read_manifest(const base::Path& folder);
+/// Writes `folder`/manifest.json.
 void write_manifest(const base::Path& folder, const Manifest& manifest);
 
-// ---- loading ----------------------------------------------------------------------------------------
+// ---- loading
+// ----------------------------------------------------------------------------------------
 
 enum class Split : std::uint8_t { kTrain, kValidation };
 enum class Order : std::uint8_t { kSequential, kShuffled };
@@ -133,7 +159,8 @@ class TokenStream {
  public:
   /// With a manifest: its shards and overlap. Without: `*.bin` whose name contains "val" is
   /// validation, the rest training, sorted by name, no overlap. A split without shards is an empty
-  /// stream. Throws Error for a folder without shards, and as Shard does for each of them.
+  /// stream. Throws Error for a folder without shards or with an unfinished preparation, as Shard
+  /// does for each of them, and naming the shard that disagrees with the manifest.
   static TokenStream open(const base::Path& folder, Split split);
 
   /// Length of the joined sequence.
@@ -142,10 +169,13 @@ class TokenStream {
   const std::optional<Manifest>& manifest() const { return manifest_; }
   std::size_t shard_count() const { return shards_.size(); }
   /// Copies tokens [first, first + out.size()) of the sequence.
+  /// The range must lie inside the sequence.
   /// Throws Error naming shard and position for an id >= vocab_size.
   void read(std::int64_t first, std::int64_t vocab_size, std::span<std::int32_t> out) const;
 
  private:
+  void add(Shard shard, int overlap);
+
   std::vector<Shard> shards_;
   std::vector<std::int64_t> starts_;  ///< position of each shard's first token in the sequence
   std::int64_t tokens_ = 0;
@@ -169,11 +199,14 @@ struct LoaderState {
 /// r-th; the state counts global windows, so it is the same on every rank.
 class Loader {
  public:
-  /// `stream` must outlive the loader. Throws Error when the stream has not even one window.
+  /// `stream` must outlive the loader. Throws Error when the stream has not even one window, and
+  /// for a batch or length below 1 or a rank outside [0, ranks).
   Loader(const TokenStream& stream, std::int64_t batch, std::int64_t length, Order order,
-         std::uint64_t seed, std::int64_t vocab_size, std::int64_t rank = 0, std::int64_t ranks = 1);
+         std::uint64_t seed, std::int64_t vocab_size, std::int64_t rank = 0,
+         std::int64_t ranks = 1);
 
-  /// Fills inputs and targets, each B*T values, and moves on.
+  /// Fills inputs and targets, each (B, T), and moves on. Throws Error for an id outside the
+  /// vocabulary; the state is then as before.
   void next(std::span<std::int32_t> inputs, std::span<std::int32_t> targets);
   /// Windows in an epoch.
   std::int64_t windows() const { return windows_; }
