@@ -3,7 +3,8 @@
 ///
 /// Law: raw floats behind checked shapes; no files, no printing, no layer numbers, no allocation
 /// inside an operation after its shapes were seen once. Public functions check shapes and element
-/// types (kernels.cpp) and throw Error; the private virtual ones compute and never throw.
+/// types (kernels.cpp), ids and targets against their tables, and throw Error; the private virtual
+/// ones compute and never throw.
 ///
 /// Legend: B batch, T time (positions), N = B*T rows, C channels, H heads, D = C/H, V vocabulary,
 /// Vp padded vocabulary, K inputs and M outputs of a linear layer.
@@ -58,7 +59,7 @@ struct PackedWeight {
 /// Sizes of the two copies of a PackedWeight.
 struct PackedBytes {
   std::size_t forward = 0;
-  std::size_t backward = 0;
+  std::size_t backward = 0;  ///< 0 also where one copy serves both directions
 };
 
 /// AdamW's numbers for one step.
