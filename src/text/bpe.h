@@ -16,7 +16,7 @@ namespace text {
 class Merger {
  public:
   /// Up to here the plain quadratic search is faster than the queue.
-  static constexpr std::size_t kShortBytes = 128;
+  static constexpr std::size_t kShortBytes = 256;
 
   explicit Merger(const Tokenizer::Tables& tables);
   ~Merger();

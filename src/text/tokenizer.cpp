@@ -120,8 +120,9 @@ const Tokenizer& Tokenizer::gpt2() {
 Tokenizer Tokenizer::load(const base::Path& folder) {
   const base::Path vocab = folder / kVocabFile;
   const base::Path merges = folder / kMergesFile;
-  return Tokenizer(tables_from_files(base::read_file(vocab), vocab.string(),
-                                     base::read_file(merges), merges.string()));
+  const std::string vocab_json = base::read_file(vocab);
+  const std::string merges_txt = base::read_file(merges);
+  return Tokenizer(tables_from_files(vocab_json, vocab.string(), merges_txt, merges.string()));
 }
 
 bool Tokenizer::present(const base::Path& folder) {

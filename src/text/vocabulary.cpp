@@ -249,6 +249,9 @@ std::unique_ptr<Tokenizer::Tables> tables_from_files(std::string_view vocab_json
     tables->append_token(spells_bytes ? bytes : *spelling);
     if (*spelling == kEndOfText) tables->end_of_text = id;
     if (spells_bytes) {
+      if (index.find(bytes)) {
+        base::fail("{}: expected each token once, got '{}' again", vocab_name, *spelling);
+      }
       index.insert(id);
     } else {
       tables->literal.push_back(id);

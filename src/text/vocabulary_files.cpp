@@ -28,7 +28,7 @@ class VocabReader : public nlohmann::json_sax<nlohmann::json> {
   }
   bool number_integer(number_integer_t value) override { refuse(std::to_string(value)); }
   bool number_float(number_float_t, const string_t& digits) override { refuse(digits); }
-  bool string(string_t& value) override { refuse("\"" + value + "\""); }
+  bool string(string_t& value) override { refuse(fmt::format("\"{}\"", value)); }
   bool boolean(bool value) override { refuse(value ? "true" : "false"); }
   bool null() override { refuse("null"); }
   bool binary(binary_t&) override { refuse("binary data"); }
