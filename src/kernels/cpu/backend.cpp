@@ -1,0 +1,424 @@
+// The CPU backend: spreads the kernels of one table over the threads, and lends them scratch.
+// Law: work is cut by shape and partial sums are added in a fixed order, so our own results do not
+// depend on the number of threads.
+
+#include "kernels/cpu/backend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/scratch.h"
+
+namespace kernels {
+namespace cpu {
+namespace {
+
+/// Rows whose contributions to a sum over rows are added up first.
+constexpr std::int64_t kSumRows = 64;
+/// Channels of a task of embed_backward: two cache lines of each row.
+constexpr std::int64_t kStripe = 32;
+/// Elements of a task of an elementwise pass.
+constexpr std::int64_t kElements = 16 * 1024;
+/// Rows of logits that exist at a time in training: dlogits of 1,024 rows stay in L3 between the
+/// products that use them, and the products are long enough.
+constexpr std::int64_t kTrainingChunk = 1024;
+/// The same without gradients, where logits are f32.
+constexpr std::int64_t kEvaluationChunk = 256;
+/// Up to this many new rows attend one by one: a block of 64 queries would be mostly empty.
+constexpr std::int64_t kFewRows = 8;
+
+std::int64_t parts(std::int64_t count, std::int64_t size) { return (count + size - 1) / size; }
+
+/// Bytes of `count` floats, up to the next cache line.
+std::size_t float_bytes(std::int64_t count) {
+  return static_cast<std::size_t>(parts(count, 16) * 16) * sizeof(float);
+}
+
+const void* at(const ConstView& view, std::int64_t element) {
+  if (view.empty()) return nullptr;
+  return static_cast<const std::byte*>(view.data()) +
+         static_cast<std::size_t>(element) * size_of(view.type());
+}
+void* at(const View& view, std::int64_t element) {
+  return const_cast<void*>(at(static_cast<const ConstView&>(view), element));
+}
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(DType type, Isa isa)
+      : Backend(type),
+        table_(table_for(isa)),
+        typed_(type == DType::kF32 ? table_.f32 : table_.bf16),
+        products_(make_onednn_products(type, isa)) {
+    if (!products_) products_ = make_plain_products(type, table_);
+  }
+
+  std::string_view name() const override { return "cpu"; }
+  std::string description() const override {
+    return fmt::format("cpu, {}, {}", table_.name, products_->description());
+  }
+
+ private:
+  std::size_t do_workspace_bytes(std::int64_t rows, std::int64_t context, std::int64_t channels,
+                                 std::int64_t heads, std::int64_t padded_vocab,
+                                 bool training) const override {
+    const std::int64_t size = channels / heads;
+    const std::int64_t length = std::min(rows, context);
+    const std::int64_t attention =
+        training ? table_.attention_backward_scratch(length, size)
+                 : std::max(table_.attention_forward_scratch(context, size), context);
+    const std::int64_t chunk = std::min(rows, training ? kTrainingChunk : kEvaluationChunk);
+    const std::size_t logits =
+        training ? static_cast<std::size_t>(chunk * padded_vocab) * size_of(compute_type())
+                 : float_bytes(chunk * padded_vocab);
+    const std::size_t sums = float_bytes(parts(rows, kSumRows) * 4 * channels);
+    const std::size_t ours = std::max(
+        {static_cast<std::size_t>(base::thread_count()) * float_bytes(attention), logits, sums});
+    // Layers: qkv, projection, in, out; the head's chunk.
+    std::size_t theirs = products_->scratch_bytes(chunk, channels, padded_vocab, false);
+    for (const auto& [k, n] :
+         {std::pair(channels, 3 * channels), std::pair(channels, channels),
+          std::pair(channels, 4 * channels), std::pair(4 * channels, channels)}) {
+      theirs = std::max(theirs, products_->scratch_bytes(rows, k, n, false));
+      if (!training) continue;
+      theirs = std::max(theirs, products_->scratch_bytes(rows, n, k, false));
+      theirs = std::max(theirs, products_->scratch_bytes(k, rows, n, true));
+    }
+    if (training) {
+      theirs = std::max(theirs, products_->scratch_bytes(chunk, padded_vocab, channels, false));
+      theirs = std::max(theirs, products_->scratch_bytes(padded_vocab, chunk, channels, true));
+    }
+    constexpr std::size_t kHugePages = 2 * (std::size_t{2} << 20);  // both are rounded up to one
+    return ours + theirs + kHugePages;
+  }
+
+  // ---- weights ---------------------------------------------------------------------------------
+
+  PackedBytes do_packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder /*order*/,
+                              bool with_backward) const override {
+    return {products_->packed_bytes(inputs, outputs),
+            with_backward ? products_->packed_bytes(outputs, inputs) : 0};
+  }
+
+  void do_pack_weight(const PackedWeight& weight, ConstView parameter) override {
+    const bool out_in = weight.order == WeightOrder::kOutIn;
+    products_->pack(weight.forward, parameter.f32(), weight.inputs, weight.outputs, out_in);
+    if (weight.backward == nullptr) return;
+    products_->pack(weight.backward, parameter.f32(), weight.outputs, weight.inputs, !out_in);
+  }
+
+  // ---- embedding -------------------------------------------------------------------------------
+
+  void do_embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe, std::int64_t length,
+                        std::int64_t first_position) override {
+    const std::int64_t channels = x.dim(1);
+    base::parallel_for(x.dim(0), [&](std::int64_t n) {
+      table_.add(x.f32() + n * channels, wte.f32() + ids.i32()[n] * channels,
+                 wpe.f32() + (first_position + n % length) * channels, channels);
+    });
+  }
+
+  void do_embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
+                         std::int64_t length) override {
+    // Each task owns some channels of every row and takes the rows in order.
+    const std::int64_t channels = dx.dim(1);
+    base::parallel_for(parts(channels, kStripe), [&](std::int64_t stripe) {
+      const std::int64_t first = stripe * kStripe;
+      const std::int64_t count = std::min(kStripe, channels - first);
+      for (std::int64_t n = 0; n < dx.dim(0); ++n) {
+        const float* row = dx.f32() + n * channels + first;
+        table_.accumulate(dwte.f32() + ids.i32()[n] * channels + first, row, count);
+        table_.accumulate(dwpe.f32() + n % length * channels + first, row, count);
+      }
+    });
+  }
+
+  // ---- LayerNorm -------------------------------------------------------------------------------
+
+  void do_add_layernorm_forward(View res_out, View normed, View mean, View rstd, ConstView res_in,
+                                ConstView branch, ConstView gain, ConstView bias) override {
+    const LayerNormForward op{.res_out = res_out.f32(),
+                              .normed = normed.data(),
+                              .mean = mean.f32(),
+                              .rstd = rstd.f32(),
+                              .res_in = res_in.f32(),
+                              .branch = branch.data(),
+                              .gain = gain.f32(),
+                              .bias = bias.f32(),
+                              .channels = res_out.dim(1),
+                              .epsilon = kLayerNormEpsilon};
+    base::parallel_ranges(res_out.dim(0), [&](std::int64_t begin, std::int64_t end) {
+      typed_.layernorm_forward(op, begin, end);
+    });
+  }
+
+  void do_add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias,
+                                 ConstView dnormed, ConstView res, ConstView mean, ConstView rstd,
+                                 ConstView gain) override {
+    const std::int64_t channels = dres.dim(1);
+    const LayerNormBackward op{.dres = dres.f32(),
+                               .dres_copy = dres_copy.data(),
+                               .dnormed = dnormed.data(),
+                               .res = res.f32(),
+                               .mean = mean.f32(),
+                               .rstd = rstd.f32(),
+                               .gain = gain.f32(),
+                               .channels = channels};
+    float* sums =
+        sum_rows(dres.dim(0), 2 * channels, [&](std::int64_t begin, std::int64_t end, float* part) {
+          typed_.layernorm_backward(op, begin, end, part);
+        });
+    table_.accumulate(dgain.f32(), sums, channels);
+    table_.accumulate(dbias.f32(), sums + channels, channels);
+  }
+
+  /// Sums `width` floats over rows: body(begin, end, part) fills the part of some rows, parts are
+  /// added in their order. The result lies in scratch.
+  template <class Body>
+  float* sum_rows(std::int64_t rows, std::int64_t width, Body&& body) {
+    const std::int64_t count = parts(rows, kSumRows);
+    float* sums = scratch_.take_floats(static_cast<std::size_t>(count * width));
+    base::parallel_for(count, [&](std::int64_t part) {
+      const std::int64_t begin = part * kSumRows;
+      body(begin, std::min(begin + kSumRows, rows), sums + part * width);
+    });
+    for (std::int64_t part = 1; part < count; ++part) {
+      table_.accumulate(sums, sums + part * width, width);
+    }
+    return sums;
+  }
+
+  // ---- linear layers ---------------------------------------------------------------------------
+
+  void do_linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
+                         ConstView bias, Epilogue epilogue) override {
+    const View z = pre.empty() ? out : pre;
+    products_->multiply(z.data(), compute_type(), inp.data(), weight.forward, bias.f32(),
+                        inp.dim(0), weight.inputs, weight.outputs);
+    if (epilogue != Epilogue::kGelu) return;
+    base::parallel_for(parts(out.elements(), kElements), [&](std::int64_t part) {
+      typed_.gelu_forward(out.data(), z.data(), part * kElements,
+                          std::min((part + 1) * kElements, out.elements()));
+    });
+  }
+
+  void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
+                          const PackedWeight& weight, Epilogue epilogue, ConstView pre) override {
+    const std::int64_t rows = dout.dim(0);
+    const float* sums =
+        sum_rows(rows, weight.outputs, [&](std::int64_t begin, std::int64_t end, float* part) {
+          typed_.column_sums(part, dout.data(), weight.outputs, begin, end);
+        });
+    table_.accumulate(dbias.f32(), sums, weight.outputs);
+    products_->add_transposed(dweight.f32(), inp.data(), dout.data(), weight.inputs, rows,
+                              weight.outputs);
+    products_->multiply(dinp.data(), compute_type(), dout.data(), weight.backward, nullptr, rows,
+                        weight.outputs, weight.inputs);
+    if (epilogue != Epilogue::kGelu) return;
+    base::parallel_for(parts(dinp.elements(), kElements), [&](std::int64_t part) {
+      typed_.gelu_backward(dinp.data(), pre.data(), part * kElements,
+                           std::min((part + 1) * kElements, dinp.elements()));
+    });
+  }
+
+  // ---- attention -------------------------------------------------------------------------------
+
+  /// Runs body(b, h, scratch) for every batch and head, each thread with `floats` of scratch.
+  template <class Body>
+  void for_each_head(std::int64_t batch, std::int64_t heads, std::int64_t floats, Body&& body) {
+    const auto bytes = float_bytes(floats);
+    auto* scratch = static_cast<std::byte*>(
+        scratch_.take(bytes * static_cast<std::size_t>(base::thread_count())));
+    base::parallel_for_dynamic(batch * heads, [&](std::int64_t task) {
+      std::byte* own = scratch + bytes * static_cast<std::size_t>(base::thread_index());
+      body(task / heads, task % heads, reinterpret_cast<float*>(own));
+    });
+  }
+
+  void do_attention_forward(View out, View lse, ConstView qkv) override {
+    const std::int64_t heads = lse.dim(1);
+    const std::int64_t length = lse.dim(2);
+    const std::int64_t channels = out.dim(1);
+    const std::int64_t size = channels / heads;
+    for_each_head(lse.dim(0), heads, table_.attention_forward_scratch(length, size),
+                  [&](std::int64_t b, std::int64_t h, float* scratch) {
+                    const std::int64_t first = b * length * 3 * channels + h * size;
+                    typed_.attention_forward({.out = at(out, b * length * channels + h * size),
+                                              .lse = lse.f32() + (b * heads + h) * length,
+                                              .q = at(qkv, first),
+                                              .k = at(qkv, first + channels),
+                                              .v = at(qkv, first + 2 * channels),
+                                              .out_stride = channels,
+                                              .q_stride = 3 * channels,
+                                              .kv_stride = 3 * channels,
+                                              .queries = length,
+                                              .keys = length,
+                                              .first_position = 0,
+                                              .head_size = size},
+                                             scratch);
+                  });
+  }
+
+  void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
+                             ConstView lse) override {
+    const std::int64_t heads = lse.dim(1);
+    const std::int64_t length = lse.dim(2);
+    const std::int64_t channels = out.dim(1);
+    const std::int64_t size = channels / heads;
+    for_each_head(lse.dim(0), heads, table_.attention_backward_scratch(length, size),
+                  [&](std::int64_t b, std::int64_t h, float* scratch) {
+                    const std::int64_t first = b * length * 3 * channels + h * size;
+                    const std::int64_t row = b * length * channels + h * size;
+                    typed_.attention_backward({.dq = at(dqkv, first),
+                                               .dk = at(dqkv, first + channels),
+                                               .dv = at(dqkv, first + 2 * channels),
+                                               .q = at(qkv, first),
+                                               .k = at(qkv, first + channels),
+                                               .v = at(qkv, first + 2 * channels),
+                                               .out = at(out, row),
+                                               .dout = at(dout, row),
+                                               .lse = lse.f32() + (b * heads + h) * length,
+                                               .qkv_stride = 3 * channels,
+                                               .out_stride = channels,
+                                               .length = length,
+                                               .head_size = size},
+                                              scratch);
+                  });
+  }
+
+  void do_attention_cached(View out, View k_cache, View v_cache, ConstView qkv,
+                           std::int64_t position) override {
+    const std::int64_t heads = k_cache.dim(0);
+    const std::int64_t positions = k_cache.dim(1);
+    const std::int64_t size = k_cache.dim(2);
+    const std::int64_t channels = heads * size;
+    const std::int64_t rows = qkv.dim(0);
+    const std::int64_t keys = position + rows;
+    const std::size_t row_bytes = static_cast<std::size_t>(size) * size_of(compute_type());
+    const bool few = rows <= kFewRows;
+    const std::int64_t floats = few ? keys : table_.attention_forward_scratch(keys, size);
+    for_each_head(1, heads, floats, [&](std::int64_t, std::int64_t h, float* scratch) {
+      for (std::int64_t t = 0; t < rows; ++t) {
+        const std::int64_t to = (h * positions + position + t) * size;
+        const std::int64_t from = t * 3 * channels + h * size;
+        std::memcpy(at(k_cache, to), at(qkv, from + channels), row_bytes);
+        std::memcpy(at(v_cache, to), at(qkv, from + 2 * channels), row_bytes);
+      }
+      const AttentionForward op{.out = at(out, h * size),
+                                .lse = nullptr,
+                                .q = at(qkv, h * size),
+                                .k = at(k_cache, h * positions * size),
+                                .v = at(v_cache, h * positions * size),
+                                .out_stride = channels,
+                                .q_stride = 3 * channels,
+                                .kv_stride = size,
+                                .queries = rows,
+                                .keys = keys,
+                                .first_position = position,
+                                .head_size = size};
+      if (!few) return typed_.attention_forward(op, scratch);
+      for (std::int64_t t = 0; t < rows; ++t) typed_.attention_row(op, t, scratch);
+    });
+  }
+
+  // ---- head and loss ---------------------------------------------------------------------------
+
+  double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
+                      ConstView targets, std::int64_t vocab, float scale) override {
+    const bool training = !dx.empty();
+    const std::int64_t rows = x.dim(0);
+    const std::int64_t chunk = std::min(rows, training ? kTrainingChunk : kEvaluationChunk);
+    // Evaluation keeps f32 logits: its losses are read to more digits than bf16 has.
+    const DType logits_type = training ? compute_type() : DType::kF32;
+    void* logits =
+        scratch_.take(static_cast<std::size_t>(chunk * wte.outputs) * size_of(logits_type));
+    const auto softmax_loss =
+        logits_type == DType::kF32 ? table_.f32.softmax_loss : table_.bf16.softmax_loss;
+    for (std::int64_t first = 0; first < rows; first += chunk) {
+      const std::int64_t count = std::min(chunk, rows - first);
+      const void* inp = at(x, first * wte.inputs);
+      products_->multiply(logits, logits_type, inp, wte.forward, nullptr, count, wte.inputs,
+                          wte.outputs);
+      const SoftmaxLoss op{.logits = logits,
+                           .losses = losses.f32() + first,
+                           .targets = targets.i32() + first,
+                           .vocab = vocab,
+                           .stride = wte.outputs,
+                           .scale = scale,
+                           .gradient = training};
+      base::parallel_for_dynamic(
+          count, [&](std::int64_t row) { softmax_loss(op, row, row + 1); }, 4);
+      if (!training) continue;
+      products_->multiply(at(dx, first * wte.inputs), compute_type(), logits, wte.backward, nullptr,
+                          count, wte.outputs, wte.inputs);
+      products_->add_transposed(dwte.f32(), logits, inp, wte.outputs, count, wte.inputs);
+    }
+    double sum = 0;
+    for (std::int64_t n = 0; n < rows; ++n) sum += static_cast<double>(losses.f32()[n]);
+    return sum;
+  }
+
+  void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
+                      std::int64_t vocab) override {
+    const std::int64_t rows = x.dim(0);
+    const std::int64_t chunk = std::min(rows, kEvaluationChunk);
+    float* padded = scratch_.take_floats(static_cast<std::size_t>(chunk * wte.outputs));
+    for (std::int64_t first = 0; first < rows; first += chunk) {
+      const std::int64_t count = std::min(chunk, rows - first);
+      products_->multiply(padded, DType::kF32, at(x, first * wte.inputs), wte.forward, nullptr,
+                          count, wte.inputs, wte.outputs);
+      base::parallel_for(count, [&](std::int64_t row) {
+        std::memcpy(logits.f32() + (first + row) * vocab, padded + row * wte.outputs,
+                    static_cast<std::size_t>(vocab) * sizeof(float));
+      });
+    }
+  }
+
+  // ---- optimizer -------------------------------------------------------------------------------
+
+  void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
+                     const PackedWeight* copies) override {
+    // The corrections in double: 1 - beta^step loses digits while beta^step is near 1.
+    const auto step = static_cast<double>(hyper.step);
+    const double correction1 = 1.0 - std::pow(static_cast<double>(hyper.beta1), step);
+    const double correction2 = 1.0 - std::pow(static_cast<double>(hyper.beta2), step);
+    const auto rate = static_cast<double>(hyper.learning_rate);
+    const AdamWStep op{
+        .parameter = parameter.f32(),
+        .m = m.f32(),
+        .v = v.f32(),
+        .gradient = gradient.f32(),
+        .gradient_scale = hyper.gradient_scale,
+        .beta1 = hyper.beta1,
+        .beta2 = hyper.beta2,
+        .keep = static_cast<float>(1.0 - rate * static_cast<double>(hyper.weight_decay)),
+        .step_size = static_cast<float>(rate / correction1),
+        .inverse_root_bias2 = static_cast<float>(1.0 / std::sqrt(correction2)),
+        .epsilon = hyper.epsilon};
+    const std::int64_t count = parameter.elements();
+    base::parallel_for(parts(count, kElements), [&](std::int64_t part) {
+      table_.adamw(op, part * kElements, std::min((part + 1) * kElements, count));
+    });
+    if (copies != nullptr) do_pack_weight(*copies, parameter);
+  }
+
+  const KernelTable& table_;
+  const TypedKernels& typed_;
+  std::unique_ptr<Products> products_;
+  Scratch scratch_;
+};
+
+}  // namespace
+}  // namespace cpu
+
+std::unique_ptr<Backend> make_cpu_backend(DType compute_type) {
+  return std::make_unique<cpu::CpuBackend>(compute_type, cpu::chosen_isa());
+}
+
+}  // namespace kernels

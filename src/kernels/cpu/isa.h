@@ -1,0 +1,38 @@
+#pragma once
+/// Which instruction set runs: what the processor has, capped by GPT2_CPU_ISA.
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "kernels/cpu/table.h"
+
+namespace kernels::cpu {
+
+/// Weakest first; each includes those before it.
+enum class Isa : std::uint8_t {
+  kGeneric,     ///< "generic": any processor
+  kAvx2,        ///< "avx2": AVX2, FMA, F16C
+  kAvx512,      ///< "avx512": AVX-512 F, BW, DQ, VL
+  kAvx512Bf16,  ///< "avx512_bf16": and AVX512_BF16, bf16 dot products
+  kAmx,         ///< "amx": and AMX tiles of bf16, which only oneDNN uses here
+};
+
+std::string_view name_of(Isa isa);
+
+/// What this processor, this system and this build can run, weakest first.
+std::vector<Isa> available_isas();
+
+/// The strongest of them, or GPT2_CPU_ISA's. Throws Error when that is unknown or not available.
+Isa chosen_isa();
+
+/// The kernels for an available instruction set.
+const KernelTable& table_for(Isa isa);
+
+namespace detail {
+/// What processor and system can run: isa_x86.cpp, or isa_other.cpp elsewhere.
+Isa strongest_isa();
+const KernelTable& table_up_to(Isa isa);
+}  // namespace detail
+
+}  // namespace kernels::cpu

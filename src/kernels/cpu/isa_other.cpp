@@ -1,0 +1,11 @@
+// Processors other than x86-64: one table.
+
+#include "kernels/cpu/isa.h"
+
+namespace kernels::cpu::detail {
+
+Isa strongest_isa() { return Isa::kGeneric; }
+
+const KernelTable& table_up_to(Isa /*isa*/) { return kGenericTable; }
+
+}  // namespace kernels::cpu::detail
