@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Runs clang-tidy with the repository's .clang-tidy over every source of src/.
+# usage: scripts/tidy.sh [BUILD_FOLDER]     (default build/release; it must be configured)
+# Exit code 77 (skipped) where clang-tidy is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=${1:-build/release}
+if ! command -v clang-tidy >/dev/null; then
+  echo "tidy: skipped, clang-tidy is not installed (scripts/setup.sh --all installs it)"
+  exit 77
+fi
+if [[ ! -f $build/compile_commands.json ]]; then
+  echo "tidy: $build/compile_commands.json not found; run 'cmake --preset release' first" >&2
+  exit 1
+fi
+# g++'s <omp.h>, last in the search order so that clang keeps its own intrinsics.
+omp=$(dirname "$(g++ -print-file-name=include/omp.h)")
+mapfile -t sources < <(python3 - "$build" "$PWD/src/" <<'EOF'
+import json, sys
+commands = json.load(open(sys.argv[1] + "/compile_commands.json"))
+print("\n".join(sorted({c["file"] for c in commands if c["file"].startswith(sys.argv[2])})))
+EOF
+)
+printf '%s\0' "${sources[@]}" | xargs -0 -n 1 -P "$(nproc)" clang-tidy --quiet -p "$build" \
+  --extra-arg="-idirafter$omp" --extra-arg=-Wno-unknown-warning-option
+echo "tidy: ${#sources[@]} files"
