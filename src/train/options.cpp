@@ -2,8 +2,6 @@
 
 #include "train/options.h"
 
-#include <fmt/ranges.h>
-
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -57,6 +55,13 @@ const std::map<std::string, T>& names_of() {
   if constexpr (std::is_same_v<T, data::Order>) return order_names();
 }
 
+/// "a, b, c".
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
 template <class T>
 Json to_json_value(const T& value) {
   if constexpr (std::is_same_v<T, base::Path>) {
@@ -108,7 +113,7 @@ T from_json_value(const Place& place, const Json& json) {
     }
     std::vector<std::string> known;
     for (const auto& [name, choice] : names) known.push_back(name);
-    fail_type(place, fmt::format("one of {}", fmt::join(known, ", ")), json);
+    fail_type(place, "one of " + joined(known), json);
   } else if constexpr (std::is_integral_v<T>) {
     return integer_from<T>(place, json);
   } else if constexpr (std::is_same_v<T, double>) {
@@ -147,8 +152,7 @@ Options read_options(const base::Path& file) {
       options.*member = from_json_value<T>(Place{file, k}, v);
     });
     if (!known) {
-      base::fail("{}: unknown key '{}'; expected one of {}", file.string(), key,
-                 fmt::join(names, ", "));
+      base::fail("{}: unknown key '{}'; expected one of {}", file.string(), key, joined(names));
     }
   }
   return options;

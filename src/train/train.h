@@ -150,11 +150,12 @@ class Trainer {
   /// What the backend says it runs on.
   std::string backend_description() const;
   model::Gpt2& model();
-  /// First step that run() will do: 0, or where a checkpoint left off; plan().steps when the run is
-  /// finished already.
+  /// First step that run() will do: 0, or where a checkpoint left off.
   std::int64_t first_step() const;
   /// True when this continues a run that was begun before.
   bool resumed() const;
+  /// True when that run had come to its end: first_step() is plan().steps, run() does nothing.
+  bool finished() const;
   /// Trains to the end, or until stopped; writes the run directory as it goes: log.jsonl, loss.svg,
   /// samples/, checkpoints/, model/. Throws Error when the loss is not finite (before the update).
   Outcome run(const Callbacks& callbacks);

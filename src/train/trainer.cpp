@@ -431,6 +431,7 @@ std::string Trainer::backend_description() const { return state_->backend_descri
 model::Gpt2& Trainer::model() { return *state_->model; }
 std::int64_t Trainer::first_step() const { return state_->first_step; }
 bool Trainer::resumed() const { return state_->resumed; }
+bool Trainer::finished() const { return state_->finished; }
 
 std::optional<base::Path> Trainer::tokenizer_folder() const {
   const Options& options = state_->options;

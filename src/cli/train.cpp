@@ -1,0 +1,347 @@
+// gpt2 train: options, the header, the progress line, signals, what to do next.
+
+#include "train/train.h"
+
+#include <chrono>
+#include <csignal>
+#include <memory>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "cli/cli.h"
+#include "cli/model_input.h"
+#include "generate/generate.h"
+#include "text/text.h"
+
+namespace cli {
+namespace {
+
+constexpr std::int64_t kSampleTokens = 128;
+constexpr double kPlainSeconds = 1;  // between two progress lines where stderr is no terminal
+
+struct TrainCommand {
+  CommonOptions common;
+  train::Options options;
+  std::optional<std::string> data, out, init, config, max_time, schedule, precision, order;
+};
+
+double now_seconds() {
+  const auto since = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(since).count();
+}
+
+// ---- options
+// --------------------------------------------------------------------------------------
+
+template <class T>
+CLI::IsMember one_of(const std::map<std::string, T>& names) {
+  std::vector<std::string> keys;
+  for (const auto& [name, value] : names) keys.push_back(name);
+  return CLI::IsMember(keys);
+}
+
+const CLI::Range kFromZero(std::int64_t{0}, INT64_MAX);
+const CLI::Range kFromOne(std::int64_t{1}, INT64_MAX);
+
+void add_run_options(CLI::App& command, TrainCommand& t) {
+  train::Options& o = t.options;
+  command.add_option("-d,--data", t.data, "Folder of token shards, from 'gpt2 prepare'");
+  command.add_option("-o,--out", t.out, "Run directory to make (or to go on with: --resume)");
+  command.add_flag("--resume", o.resume, "Go on with the run in --out, as if it never stopped");
+  command.add_option("--config", t.config,
+                     "JSON file of options, such as a run's train.json; flags win over it");
+  command.add_option("--steps", o.steps, "Steps to train (default: one epoch)")->check(kFromOne);
+  command.add_option("--epochs", o.epochs, "Instead of --steps: passes over the data")
+      ->check(CLI::PositiveNumber)
+      ->excludes("--steps");
+  command.add_option("--max-time", t.max_time, "Stop with a checkpoint after 90s, 30m or 2h");
+  command.add_option("--val-every", o.validate_every, "Steps between validations; 0: never")
+      ->check(kFromZero);
+  command.add_option("--sample-every", o.sample_every, "Steps between samples of text; 0: never")
+      ->check(kFromZero);
+  command
+      .add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: never")
+      ->check(kFromZero);
+  command.add_option("--keep-checkpoints", o.keep_checkpoints, "Newest to keep (3); 0: all")
+      ->check(kFromZero);
+  command.add_option("--seed", o.seed, "Of initialisation and order (1337)");
+  command.add_option("--threads", o.threads, "Default: every processor this process may use")
+      ->check(CLI::Range(1, 1024));
+  add_common(command, t.common);
+}
+
+void add_model_shape(CLI::App& command, TrainCommand& t) {
+  train::Options& o = t.options;
+  CLI::Option* init = command.add_option("--init", t.init, "Model directory to start from");
+  command.add_option("--preset", o.preset, "Shape of a new model (124m)")
+      ->check(CLI::IsMember(model::preset_names()))
+      ->excludes(init);
+  for (const auto& [flag, value, help] :
+       {std::tuple{"--layers", &o.layers, "Blocks, instead of the preset's"},
+        std::tuple{"--heads", &o.heads, "Attention heads, instead of the preset's"},
+        std::tuple{"--channels", &o.channels, "Width, a multiple of the heads"},
+        std::tuple{"--vocab-size", &o.vocab_size, "At least the data's (default)"}}) {
+    command.add_option(flag, *value, help)->check(kFromOne)->excludes(init);
+  }
+  command.add_option("--context", o.context, "Tokens a window (with --init: at most the model's)")
+      ->check(kFromOne);
+}
+
+void add_step_options(CLI::App& command, TrainCommand& t) {
+  train::Options& o = t.options;
+  command.add_option("--micro-batch", o.micro_batch, "Windows computed at once (16)")
+      ->check(kFromOne);
+  command.add_option("--batch-tokens", o.batch_tokens, "Tokens a step (524288)")->check(kFromOne);
+  command.add_option("--lr", o.learning_rate, "Peak learning rate (6e-4)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--min-lr", o.min_learning_rate, "Learning rate at the end (lr / 10)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--warmup-steps", o.warmup_steps, "Steps of linear warmup (700)")
+      ->check(kFromZero);
+  command.add_option("--lr-schedule", t.schedule, "cosine (default), linear or constant")
+      ->check(one_of(train::schedule_names()));
+  command.add_option("--weight-decay", o.weight_decay, "Of matrices and embeddings (0.1)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--beta1", o.beta1, "AdamW's (0.9)")->check(CLI::Range(0.0, 1.0));
+  command.add_option("--beta2", o.beta2, "AdamW's (0.95)")->check(CLI::Range(0.0, 1.0));
+  command.add_option("--grad-clip", o.grad_clip, "Largest gradient norm (1); 0: no clipping")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--precision", t.precision, "bf16 (default) or fp32")
+      ->check(one_of(train::precision_names()));
+  command.add_option("--order", t.order, "shuffled (default) or sequential")
+      ->check(one_of(train::order_names()));
+}
+
+/// The flags, laid over the config file where one is given.
+train::Options gather(const TrainCommand& t) {
+  train::Options flags = t.options;
+  if (t.data) flags.data = *t.data;
+  if (t.out) flags.out = *t.out;
+  if (t.init) flags.init = *t.init;
+  if (t.schedule) flags.schedule = train::schedule_names().at(*t.schedule);
+  if (t.precision) flags.precision = train::precision_names().at(*t.precision);
+  if (t.order) flags.order = train::order_names().at(*t.order);
+  if (t.max_time) {
+    try {
+      flags.max_seconds = train::parse_duration(*t.max_time);
+    } catch (const base::Error& error) {  // a value out of range is wrong usage
+      fail_usage("--" + std::string(error.what()));
+    }
+  }
+  const train::Options all =
+      t.config ? train::overlay(train::read_options(*t.config), flags) : flags;
+  if (!all.out) fail_usage("--out is required: the run directory");
+  if (!all.data && !all.resume) fail_usage("--data is required: a folder from 'gpt2 prepare'");
+  return all;
+}
+
+// ---- signals
+// --------------------------------------------------------------------------------------
+
+/// The first SIGINT or SIGTERM, 0 before it: the one thing a handler can leave.
+volatile std::sig_atomic_t stop_signal = 0;
+
+extern "C" void on_stop_signal(int signal) {
+  stop_signal = signal;
+  std::signal(SIGINT, SIG_DFL);  // a second one kills at once
+  std::signal(SIGTERM, SIG_DFL);
+}
+
+void catch_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_stop_signal;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+// ---- what the user sees
+// ---------------------------------------------------------------------------
+
+std::string every(std::int64_t steps) {
+  return steps > 0 ? fmt::format("every {}", steps) : std::string("never");
+}
+
+template <class T>
+std::string name_in(const std::map<std::string, T>& names, const T& value) {
+  for (const auto& [name, choice] : names) {
+    if (choice == value) return name;
+  }
+  return "?";
+}
+
+void print_header(const CommonOptions& common, const train::Trainer& trainer,
+                  std::uint64_t free_bytes) {
+  const train::Plan& plan = trainer.plan();
+  const train::Options& o = trainer.options();
+  const model::Config& c = plan.config;
+  const auto line = [&](const char* what, const std::string& text) {
+    note(common, fmt::format("{:<8} {}", what, text));
+  };
+  line("run", o.out->string() + (trainer.resumed() ? " (resumed)" : ""));
+  line("model", fmt::format("{} parameters: {} layers, {} heads, {} channels, context {}, "
+                            "vocabulary {}; {}",
+                            human_count(static_cast<double>(c.parameter_count())), c.layers,
+                            c.heads, c.channels, c.context, c.vocab_size,
+                            o.init ? "from " + o.init->string() : "from random weights"));
+  line("data", fmt::format("{}: {} training tokens, {} validation tokens, {}", o.data->string(),
+                           plan.train_tokens, plan.validation_tokens,
+                           name_in(train::order_names(), *o.order)));
+  line("steps",
+       fmt::format("{} of {} tokens ({} micro-batches of {} x {}): {:.3g} epochs", plan.steps,
+                   plan.batch_tokens, plan.accumulation, plan.micro_batch, plan.length,
+                   static_cast<double>(plan.steps) * static_cast<double>(plan.batch_tokens) /
+                       static_cast<double>(plan.train_tokens)));
+  line("adamw", fmt::format("lr {} to {} ({}, warmup {}), weight decay {}, betas {} {}, clip {}",
+                            plan.learning_rate, plan.min_learning_rate,
+                            name_in(train::schedule_names(), *o.schedule), plan.warmup_steps,
+                            *o.weight_decay, *o.beta1, *o.beta2, *o.grad_clip));
+  line("every", fmt::format("validation {} ({} windows), samples {}, checkpoints {}",
+                            every(plan.validate_every), plan.validation_windows,
+                            every(plan.sample_every), every(plan.checkpoint_every)));
+  line("memory",
+       fmt::format("{} needed, {} free", human_bytes(static_cast<double>(trainer.memory().total())),
+                   human_bytes(static_cast<double>(free_bytes))));
+  line("machine",
+       fmt::format("{}, {} threads, {}, seed {}", trainer.backend_description(), *o.threads,
+                   name_in(train::precision_names(), *o.precision), *o.seed));
+  for (const std::string& sentence : plan.lowered) note(common, sentence);
+  if (o.precision == base::DType::kBf16 && !kernels::bf16_products_in_hardware()) {
+    note(common, "this processor has no bf16 products: bf16 is converted to fp32 on the way in");
+  }
+}
+
+/// The progress line: each step on a terminal, about one a second elsewhere.
+class Progress {
+ public:
+  Progress(const CommonOptions& common, const train::Trainer& trainer)
+      : line_(common, /*plain_lines=*/true),
+        plan_(trainer.plan()),
+        first_(trainer.first_step()),
+        begun_(now_seconds()) {}
+
+  void show(const train::StepReport& r) {
+    const std::int64_t done = r.step + 1;
+    if (r.validation_loss) validation_ = r.validation_loss;
+    const double now = now_seconds();
+    const bool last = done == plan_.steps;
+    const bool asked = last || r.step == first_ || r.validation_loss;
+    if (!terminal() && !asked && now - shown_ < kPlainSeconds) return;
+    shown_ = now;
+    const double left = (now - begun_) / static_cast<double>(done - first_) *
+                        static_cast<double>(plan_.steps - done);
+    line_.update(
+        fmt::format("{} step {}/{}  loss {:.4f}{}  lr {:.2e}  norm {:.3f}  {} tok/s  {} left",
+                    progress_bar(static_cast<double>(done) / static_cast<double>(plan_.steps), 12),
+                    done, plan_.steps, r.loss,
+                    validation_ ? fmt::format("  val {:.4f}", *validation_) : "", r.learning_rate,
+                    r.grad_norm, human_count(r.tokens_per_second), human_duration(left)),
+        last);
+  }
+  void interrupt() { line_.finish(); }
+
+ private:
+  StatusLine line_;
+  const train::Plan& plan_;
+  std::int64_t first_;
+  double begun_;
+  double shown_ = 0;
+  std::optional<double> validation_;
+};
+
+/// Text from the model as it is: from <|endoftext|> on, or ids where there is no tokenizer.
+std::string make_sample(model::Gpt2& model, const std::optional<text::Tokenizer>& tokenizer,
+                        std::uint64_t seed, std::int64_t step) {
+  const std::int32_t begin = model.config().end_of_text.value_or(0);
+  generate::Options options;
+  options.max_tokens = kSampleTokens;
+  options.seed = seed;
+  options.stream = static_cast<std::uint64_t>(step);
+  std::string result;
+  generate::run(model, std::span(&begin, 1), options, [&](std::int32_t id) {
+    if (tokenizer && static_cast<std::size_t>(id) < tokenizer->vocab_size()) {
+      result += tokenizer->token_bytes(static_cast<text::TokenId>(id));
+    } else {
+      result += fmt::format("{} ", id);
+    }
+    return true;
+  });
+  return result + "\n";
+}
+
+void print_end(const CommonOptions& common, const train::Trainer& trainer,
+               const train::Outcome& outcome, double seconds) {
+  const std::string run = trainer.options().out->string();
+  const std::int64_t steps = trainer.plan().steps;
+  if (outcome.end == train::End::kFinished) {
+    note(common, fmt::format("finished {} steps in {}: loss {:.4f} at first, {:.4f} at last{}",
+                             steps, human_duration(seconds), outcome.first_loss.value_or(0),
+                             outcome.last_loss.value_or(0),
+                             outcome.last_validation_loss
+                                 ? fmt::format(", validation {:.4f}", *outcome.last_validation_loss)
+                                 : ""));
+  } else {
+    note(common, fmt::format("stopped after step {} of {} with a checkpoint in {}",
+                             outcome.steps_done, steps, outcome.checkpoint->string()));
+  }
+  note(common, fmt::format("model    {}/model", run));
+  note(common, fmt::format("picture  {}/loss.svg", run));
+  note(common, fmt::format("log      {}/log.jsonl", run));
+  if (outcome.end == train::End::kFinished) {
+    note(common, fmt::format("go on:   gpt2 generate --model {}/model", run));
+    note(common, fmt::format("         gpt2 train --data {} --init {}/model --out NEW",
+                             trainer.options().data->string(), run));
+  } else {
+    note(common, fmt::format("resume:  gpt2 train --out {} --resume", run));
+  }
+}
+
+void run_train(const TrainCommand& t) {
+  const train::Options options = gather(t);
+  const double begun = now_seconds();
+  const std::uint64_t free_bytes = base::free_memory_bytes();
+  train::Trainer trainer(options);
+  if (trainer.finished()) {
+    note(t.common, fmt::format("the run in {} is finished: all of its {} steps are done",
+                               trainer.options().out->string(), trainer.plan().steps));
+    return;
+  }
+  print_header(t.common, trainer, free_bytes);
+  std::optional<text::Tokenizer> tokenizer;
+  if (const auto folder = trainer.tokenizer_folder()) tokenizer = load_tokenizer(*folder);
+
+  Progress progress(t.common, trainer);
+  train::Callbacks callbacks;
+  callbacks.on_step = [&](const train::StepReport& report) { progress.show(report); };
+  callbacks.on_note = [&](const std::string& text) {
+    progress.interrupt();
+    note(t.common, text);
+  };
+  callbacks.sample = [&](model::Gpt2& model, std::int64_t step) {
+    return make_sample(model, tokenizer, *trainer.options().seed, step);
+  };
+  callbacks.stop_requested = [] { return stop_signal != 0; };
+  catch_stop_signals();
+  const train::Outcome outcome = trainer.run(callbacks);
+  progress.interrupt();
+  print_end(t.common, trainer, outcome, now_seconds() - begun);
+  if (outcome.end == train::End::kStopped) throw ExitCode{128 + stop_signal};
+}
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("train", "Train a GPT-2 on prepared shards");
+  const auto state = std::make_shared<TrainCommand>();
+  add_run_options(*command, *state);
+  add_model_shape(*command, *state);
+  add_step_options(*command, *state);
+  command->footer(
+      "Defaults that do not fit small data are lowered, and said: micro-batch and batch-tokens to\n"
+      "at most a hundredth of the training tokens, warmup to a twentieth of the steps. All\n"
+      "effective values are in OUT/train.json.");
+  command->callback([state] { run_train(*state); });
+}
+
+}  // namespace cli
