@@ -227,8 +227,12 @@ Report describe(const base::Path& path) {
 }
 
 void print(const std::string& path, const Report& report) {
+  std::size_t width = 0;
+  for (const auto& [label, value] : report.rows) width = std::max(width, label.size());
   std::string text = path + "\n";
-  for (const auto& [label, value] : report.rows) text += fmt::format("  {:<13}{}\n", label, value);
+  for (const auto& [label, value] : report.rows) {
+    text += "  " + label + std::string(width + 2 - label.size(), ' ') + value + "\n";
+  }
   write_output(text);
 }
 

@@ -70,9 +70,9 @@ INSTANTIATE_TEST_SUITE_P(Models, LogProbabilitiesGolden,
                          testing::Values(GoldenCase{"tiny", kernels::Device::kReference},
                                          GoldenCase{"tiny", kernels::Device::kCpu},
                                          GoldenCase{"small", kernels::Device::kCpu}),
-                         [](const auto& info) {
-                           const bool cpu = info.param.device == kernels::Device::kCpu;
-                           return std::string(info.param.model) + (cpu ? "Cpu" : "Reference");
+                         [](const auto& one) {
+                           const bool cpu = one.param.device == kernels::Device::kCpu;
+                           return std::string(one.param.model) + (cpu ? "Cpu" : "Reference");
                          });
 
 class Evaluate : public testing::Test {
