@@ -326,6 +326,51 @@ TEST_P(Backends, AWeightThatIsNotTrainedNeedsNoBackwardCopy) {
   EXPECT_EQ(out.bytes(), expected.bytes());
 }
 
+// ---- NaN
+// -----------------------------------------------------------------------------------------
+
+TEST_P(Backends, NanIsNeverHidden) {
+  // Training stops at a loss that is not a number, so every operation has to pass it on.
+  const auto backend = make_backend(GetParam().device, GetParam().type);
+  const DType type = GetParam().type;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const std::int64_t bad : {0, 7, 19}) {  // in the first vector, inside, in the tail
+    SCOPED_TRACE(bad);
+    Draw draw(type);
+    const Tensor ones = draw({20}, 0.0, 1.0);
+
+    Tensor res = draw({1, 20});
+    Tensor normed(type, {1, 20}), mean(DType::kF32, {1}), rstd(DType::kF32, {1});
+    res.set(bad, nan);
+    backend->add_layernorm_forward(res, normed, mean, rstd, res, {}, ones, ones);
+    for (std::int64_t i = 0; i < 20; ++i) EXPECT_TRUE(std::isnan(normed.at(i))) << "normed " << i;
+
+    Tensor inp = draw({2, 20}).as(type);
+    inp.set(bad, nan);
+    const Weight square(*backend, draw({20, 20}), WeightOrder::kInOut);
+    Tensor out(type, {2, 20});
+    backend->linear_forward(out, {}, inp, square, ones, Epilogue::kGelu);
+    for (std::int64_t i = 0; i < 40; ++i) EXPECT_EQ(std::isnan(out.at(i)), i < 20) << "out " << i;
+
+    // Two positions, one head: a bad key or value of the second does not reach the first.
+    for (const std::int64_t part : {0, 1, 2}) {
+      Tensor qkv = draw({2, 60}).as(type);
+      qkv.set(60 + part * 20 + bad, nan);
+      Tensor lse(DType::kF32, {1, 1, 2});
+      backend->attention_forward(out, lse, qkv);
+      const std::int64_t seen = part == 2 ? 20 + bad : 20;
+      EXPECT_TRUE(std::isnan(out.at(seen))) << "attention, part " << part;
+      for (std::int64_t i = 0; i < 20; ++i) EXPECT_FALSE(std::isnan(out.at(i))) << i;
+    }
+
+    const Weight wte(*backend, draw({128, 20}), WeightOrder::kOutIn);
+    Tensor losses(DType::kF32, {2});
+    EXPECT_TRUE(std::isnan(backend->head_loss_forward(losses, inp, wte, integers({3, 4}), 97)));
+    EXPECT_TRUE(std::isnan(losses.at(0)));
+    EXPECT_FALSE(std::isnan(losses.at(1)));
+  }
+}
+
 // ---- one object, many shapes
 // ---------------------------------------------------------------------
 

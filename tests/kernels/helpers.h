@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -172,6 +173,8 @@ inline std::string name_of(const Subject& subject) {
   return (subject.device == Device::kCpu ? "cpu_" : "reference_") +
          std::string(base::name_of(subject.type));
 }
+
+inline void PrintTo(const Subject& subject, std::ostream* out) { *out << name_of(subject); }
 
 /// Runs `operation` on the f32 reference and on `subject`; their outputs must agree.
 template <class Operation>
