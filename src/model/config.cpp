@@ -64,6 +64,9 @@ class ConfigReader {
     const json& v = value(key);
     if (v.is_null()) base::fail("{}: no {}", what_, key);
     if (!v.is_number_integer()) wrong(key, "a whole number", v);
+    if (v.is_number_unsigned() && v.get<std::uint64_t>() > INT64_MAX) {
+      wrong(key, "a whole number that fits 63 bits", v);
+    }
     return v.get<std::int64_t>();
   }
 
@@ -76,13 +79,16 @@ class ConfigReader {
   }
 
   [[noreturn]] void wrong(const char* key, std::string_view expected, const json& v) const {
-    base::fail("{}: {}: expected {}, got {}", what_, key, expected, v.dump());
+    base::fail("{}: {}: expected {}, got {}", what_, key, expected, brief(v));
   }
   [[noreturn]] void unsupported(const char* key, std::string_view expected, const json& v) const {
-    base::fail("{}: {}: only {} is implemented, got {}", what_, key, expected, v.dump());
+    base::fail("{}: {}: only {} is implemented, got {}", what_, key, expected, brief(v));
   }
 
  private:
+  /// What stands there, on one line; never a whole tree, which dump() would descend into.
+  static std::string brief(const json& v) { return v.is_structured() ? v.type_name() : v.dump(); }
+
   std::string what_;
   json json_;
 };

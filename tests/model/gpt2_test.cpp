@@ -1,0 +1,419 @@
+// What the model promises beside the golden values: finite differences, generation, memory, ids.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "base/rng.h"
+#include "expect_error.h"
+#include "model/golden.h"
+
+namespace model_test {
+namespace {
+
+using base::DType;
+using model::Config;
+using model::Gpt2;
+using model::KvCache;
+using model::ParameterSet;
+
+constexpr Config kConfig = {.vocab_size = 61,
+                            .context = 12,
+                            .channels = 24,
+                            .heads = 3,
+                            .layers = 2,
+                            .end_of_text = std::nullopt};
+
+std::unique_ptr<kernels::Backend> reference() {
+  return kernels::make_backend(kernels::Device::kReference, DType::kF32);
+}
+
+/// Ids in [0, vocabulary), a pure function of the seed.
+std::vector<std::int32_t> random_ids(std::size_t count, std::uint64_t seed) {
+  std::vector<std::int32_t> ids(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    ids[i] = static_cast<std::int32_t>(
+        base::random_below(static_cast<std::uint64_t>(kConfig.vocab_size), seed, 0, i));
+  }
+  return ids;
+}
+
+/// A model whose every parameter is random, biases and gains too, large enough to matter.
+Gpt2 random_model(const Config& config, bool trainable, std::unique_ptr<kernels::Backend> backend) {
+  Gpt2 model(config, std::move(backend), trainable);
+  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
+    const model::ParameterInfo& info = model.parameters().info(i);
+    const float mean = info.init == model::Init::kOnes ? 1.0F : 0.0F;
+    model.backend().fill_normal(model.parameters().view(i).rows(0, info.file_rows), mean, 0.2F, 5,
+                                i);
+  }
+  model.pack();
+  return model;
+}
+
+// ---- the list of parameters
+// ----------------------------------------------------------------------
+
+TEST(ParameterSet, TheListCoversTheConfig) {
+  const Config config = model::preset("tiny");
+  const ParameterSet set(config);
+  std::int64_t count = 0;
+  set.for_each([&](const base::View& view, const model::ParameterInfo& info) {
+    EXPECT_EQ(view.shape(), info.shape) << info.name;
+    count += static_cast<std::int64_t>(file_values(view, info).size());
+    EXPECT_EQ(info.decays, info.shape.rank() == 2) << info.name;
+  });
+  EXPECT_EQ(count, config.parameter_count());
+}
+
+TEST(ParameterSet, NamesAreHuggingFaces) {
+  const ParameterSet set(kConfig);
+  EXPECT_EQ(set.size(), 28U);
+  EXPECT_EQ(set.info(0).name, "wte.weight");
+  EXPECT_EQ(set.info(4).name, "h.0.attn.c_attn.weight");
+  EXPECT_EQ(set.info(25).name, "h.1.mlp.c_proj.bias");
+  EXPECT_EQ(set.view(25).data(), set.blocks[1].out_bias.data());
+  EXPECT_EQ(set.view(27).data(), set.lnf_bias.data());
+}
+
+TEST(Initialize, IsGpt2sAndAPureFunctionOfTheSeed) {
+  Config config = kConfig;
+  config.channels = 96;
+  Gpt2 model(config, reference(), false), again(config, reference(), false);
+  model.initialize(3);
+  again.initialize(3);
+  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
+    const model::ParameterInfo& info = model.parameters().info(i);
+    const base::View& view = model.parameters().view(i);
+    EXPECT_EQ(std::memcmp(view.data(), again.parameters().view(i).data(), view.bytes()), 0);
+    const std::span<const float> values = file_values(view, info);
+    const auto n = static_cast<double>(values.size());
+    const double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+    double squares = 0;
+    for (const float v : values) squares += (v - mean) * (v - mean);
+    const bool residual = info.name.ends_with("c_proj.weight");
+    const double expected_deviation = info.shape.rank() == 1 ? 0 : residual ? 0.01 : 0.02;
+    // Four standard errors of a sample's deviation and mean.
+    EXPECT_NEAR(std::sqrt(squares / n), expected_deviation,
+                4 * expected_deviation / std::sqrt(2 * n) + 1e-9)
+        << info.name;
+    EXPECT_NEAR(mean, info.init == model::Init::kOnes ? 1 : 0,
+                4 * expected_deviation / std::sqrt(n) + 1e-9)
+        << info.name;
+  }
+  again.initialize(4);
+  EXPECT_NE(again.parameters().wpe.f32()[0], model.parameters().wpe.f32()[0]);
+}
+
+TEST(Initialize, TheFirstLossIsThatOfAUniformGuess) {
+  Gpt2 model(kConfig, reference(), false);
+  model.initialize(1);
+  const auto ids = random_ids(12, 1), targets = random_ids(12, 2);
+  std::vector<float> losses(12);
+  EXPECT_NEAR(model.evaluate(ids, targets, 1, 12, losses) / 12, std::log(61.0), 0.05);
+}
+
+// ---- gradients
+// -----------------------------------------------------------------------------------
+
+TEST(Gradients, MatchFiniteDifferencesOfTheWholeModel) {
+  Gpt2 model = random_model(kConfig, true, reference());
+  const auto ids = random_ids(2 * 9, 1), targets = random_ids(2 * 9, 2);
+  model.prepare_training(2, 9);
+  model.forward_backward(ids, targets, 1.0F);
+  std::vector<float> losses(ids.size());
+  const auto loss = [&] {
+    model.pack();
+    return model.evaluate(ids, targets, 2, 9, losses);
+  };
+  // The residual stream is f32: a loss of about 80 carries an error near 1e-5, a step of 1e-2 one
+  // of that over the step, 1e-3, and a cubic term of the same size.
+  constexpr float kStep = 1e-2F;
+  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
+    const model::ParameterInfo& info = model.parameters().info(i);
+    const std::span<const float> gradient = file_values(model.gradients().view(i), info);
+    for (std::uint64_t draw = 0; draw < 3; ++draw) {
+      const auto at = static_cast<std::size_t>(base::random_below(gradient.size(), 9, i, draw));
+      float& value = model.parameters().view(i).f32()[at];
+      const float before = value;
+      value = before + kStep;
+      const double above = loss();
+      value = before - kStep;
+      const double below = loss();
+      value = before;
+      const double difference = (above - below) / (2.0 * double{kStep});
+      EXPECT_NEAR(gradient[at], difference, 5e-3 + 5e-3 * std::abs(difference))
+          << info.name << " element " << at;
+    }
+  }
+}
+
+TEST(Gradients, AccumulateOverMicroBatches) {
+  Gpt2 whole = random_model(kConfig, true, reference()),
+       parts = random_model(kConfig, true, reference());
+  const auto ids = random_ids(4 * 7, 1), targets = random_ids(4 * 7, 2);
+  whole.prepare_training(4, 7);
+  const double expected = whole.forward_backward(ids, targets, 1.0F / 28);
+  parts.prepare_training(2, 7);
+  double sum = 0;
+  for (std::size_t part = 0; part < 2; ++part) {
+    sum += parts.forward_backward(std::span(ids).subspan(part * 14, 14),
+                                  std::span(targets).subspan(part * 14, 14), 1.0F / 28);
+  }
+  EXPECT_NEAR(sum, expected, 1e-5 * expected);
+  EXPECT_NEAR(parts.gradient_norm(), whole.gradient_norm(), 1e-5 * whole.gradient_norm());
+  parts.zero_gradients();
+  EXPECT_EQ(parts.gradient_norm(), 0);
+}
+
+TEST(Gradients, ThePaddingOfTheVocabularyStaysZero) {
+  Gpt2 model = random_model(kConfig, true, reference());
+  ParameterSet m(kConfig), v(kConfig);
+  model.prepare_training(1, 12);
+  const auto ids = random_ids(12, 1), targets = random_ids(12, 2);
+  model.forward_backward(ids, targets, 1);
+  model.adamw_step(m, v, {.learning_rate = 0.1F, .weight_decay = 0.1F});
+  for (const base::View& wte : {model.parameters().wte, model.gradients().wte, m.wte, v.wte}) {
+    const base::View padding = wte.rows(61, 128 - 61);
+    EXPECT_TRUE(std::all_of(padding.f32(), padding.f32() + padding.elements(),
+                            [](float value) { return value == 0; }));
+  }
+}
+
+TEST(Training, OtherSizesMayFollow) {
+  Gpt2 model = random_model(kConfig, true, reference());
+  model.prepare_training(1, 5);
+  model.forward_backward(random_ids(5, 1), random_ids(5, 2), 1);
+  const double norm = model.gradient_norm();
+  model.prepare_training(3, 12);
+  EXPECT_EQ(model.gradient_norm(), norm) << "gradients are kept";
+  model.forward_backward(random_ids(36, 1), random_ids(36, 2), 1);
+  expect_error("ids: expected 36 values, got 5",
+               [&] { model.forward_backward(random_ids(5, 1), random_ids(5, 2), 1); });
+}
+
+TEST(Training, SameBitsEveryTime) {
+  const auto run = [] {
+    Gpt2 model = random_model(kConfig, true, reference());
+    ParameterSet m(kConfig), v(kConfig);
+    model.prepare_training(2, 12);
+    double loss = 0;
+    for (std::int64_t step = 1; step <= 3; ++step) {
+      model.zero_gradients();
+      loss = model.forward_backward(random_ids(24, 1), random_ids(24, 2), 1.0F / 24);
+      model.adamw_step(m, v, {.learning_rate = 0.01F, .weight_decay = 0.1F, .step = step});
+    }
+    return loss;
+  };
+  EXPECT_EQ(run(), run());
+}
+
+TEST(Training, OnlyMatricesDecay) {
+  Gpt2 model = random_model(kConfig, true, reference());
+  ParameterSet m(kConfig), v(kConfig);
+  const float bias = model.parameters().lnf_bias.f32()[0];
+  const float weight = model.parameters().blocks[1].fc_weight.f32()[0];
+  model.prepare_training(1, 1);  // gradients are zero: decay alone moves anything
+  model.adamw_step(m, v, {.learning_rate = 0.5F, .weight_decay = 0.1F});
+  EXPECT_EQ(model.parameters().lnf_bias.f32()[0], bias);
+  EXPECT_FLOAT_EQ(model.parameters().blocks[1].fc_weight.f32()[0], weight * 0.95F);
+}
+
+TEST(Training, RefusesWhatCannotBe) {
+  Gpt2 fixed(kConfig, reference(), false), model(kConfig, reference(), true);
+  expect_error("prepare_training: this model was made for inference only",
+               [&] { fixed.prepare_training(1, 1); });
+  expect_error("gradients: prepare_training() was not called", [&] { model.gradients(); });
+  expect_error("gradients: prepare_training() was not called",
+               [&] { model.forward_backward(random_ids(1, 1), random_ids(1, 2), 1); });
+  expect_error("sequence length: expected 1 to the model's context of 12, got 13",
+               [&] { model.prepare_training(1, 13); });
+  expect_error("prepare_training: batch: expected 1 or more, got 0",
+               [&] { model.prepare_training(0, 3); });
+  model.prepare_training(1, 3);
+  Config other = kConfig;
+  other.context = 5;
+  ParameterSet m(other), v(kConfig);
+  expect_error("adamw_step: the moments belong to a model of another shape",
+               [&] { model.adamw_step(m, v, {}); });
+}
+
+// ---- ids
+// -----------------------------------------------------------------------------------------
+
+TEST(Ids, OutsideTheVocabularyAreRefusedAlsoInsideItsPadding) {
+  Gpt2 model = random_model(kConfig, true, reference());
+  std::vector<float> losses(2), logits(61);
+  KvCache cache(kConfig, DType::kF32);
+  model.prepare_training(1, 2);
+  expect_error("id 61 at position 1: expected 0 to 60", [&] {
+    model.forward_backward(std::vector<std::int32_t>{0, 61}, std::vector<std::int32_t>{0, 0}, 1);
+  });
+  expect_error("target -2 at position 0: expected -1 to 60", [&] {
+    model.forward_backward(std::vector<std::int32_t>{0, 1}, std::vector<std::int32_t>{-2, 0}, 1);
+  });
+  expect_error("id -1 at position 0: expected 0 to 60", [&] {
+    model.evaluate(std::vector<std::int32_t>{-1, 0}, std::vector<std::int32_t>{0, 0}, 1, 2, losses);
+  });
+  expect_error("target 61 at position 0: expected -1 to 60", [&] {
+    model.evaluate(std::vector<std::int32_t>{0, 0}, std::vector<std::int32_t>{61, 0}, 1, 2, losses);
+  });
+  expect_error("id 100 at position 0: expected 0 to 60",
+               [&] { model.logits(std::vector<std::int32_t>{100}, logits); });
+  expect_error("id 61 at position 0: expected 0 to 60",
+               [&] { model.decode(cache, std::vector<std::int32_t>{61}, logits); });
+  EXPECT_EQ(cache.length(), 0);
+  EXPECT_EQ(model.gradient_norm(), 0) << "a refused batch leaves the gradients alone";
+}
+
+TEST(Evaluate, RefusesSizesThatDisagree) {
+  Gpt2 model(kConfig, reference(), false);
+  std::vector<float> losses(4);
+  const auto ids = random_ids(4, 1);
+  const auto evaluate = [&](std::size_t n_ids, std::size_t n_targets, std::int64_t batch,
+                            std::int64_t length) {
+    model.evaluate(std::span(ids).first(n_ids), std::span(ids).first(n_targets), batch, length,
+                   losses);
+  };
+  expect_error("ids: expected 4 values, got 3", [&] { evaluate(3, 4, 2, 2); });
+  expect_error("targets: expected 4 values, got 3", [&] { evaluate(4, 3, 2, 2); });
+  expect_error("losses: expected 2 values, got 4", [&] { evaluate(2, 2, 2, 1); });
+  expect_error("evaluate: batch: expected 1 or more, got 0", [&] { evaluate(0, 0, 0, 1); });
+  expect_error("sequence length: expected 1 to the model's context of 12, got 13",
+               [&] { evaluate(4, 4, 1, 13); });
+  std::vector<float> logits(61);
+  expect_error("logits: expected 122 values, got 61",
+               [&] { model.logits(std::span(ids).first(2), logits); });
+}
+
+// ---- generation
+// ----------------------------------------------------------------------------------
+
+class Generation : public testing::TestWithParam<BackendCase> {
+ protected:
+  void SetUp() override {
+    if (GetParam().device != kernels::Device::kCpu) return;
+    if (const std::string reason = missing_instruction_set(); !reason.empty()) {
+      GTEST_SKIP() << reason;
+    }
+  }
+  Gpt2 model() const {
+    return random_model(kConfig, false, kernels::make_backend(GetParam().device, GetParam().type));
+  }
+  /// Logits of this model reach about 3; bf16 carries 8 bits through two blocks.
+  float tolerance() const { return GetParam().type == DType::kF32 ? 1e-4F : 0.15F; }
+};
+
+TEST_P(Generation, DecodingInAnyPiecesGivesTheLogitsOfTheWhole) {
+  Gpt2 model = this->model();
+  const auto ids = random_ids(12, 8);
+  std::vector<float> whole(12 * 61), last(61);
+  model.logits(ids, whole);
+  for (const std::vector<std::size_t>& pieces : std::vector<std::vector<std::size_t>>{
+           {12}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {5, 1, 6}}) {
+    KvCache cache(kConfig, GetParam().type);
+    std::size_t at = 0;
+    for (const std::size_t piece : pieces) {
+      model.decode(cache, std::span(ids).subspan(at, piece), last);
+      at += piece;
+      EXPECT_EQ(cache.length(), static_cast<std::int64_t>(at));
+      for (std::size_t i = 0; i < last.size(); ++i) {
+        ASSERT_NEAR(last[i], whole[(at - 1) * 61 + i], tolerance()) << "after " << at;
+      }
+    }
+  }
+}
+
+TEST_P(Generation, ATruncatedCacheGoesOnFromThere) {
+  Gpt2 model = this->model();
+  const auto ids = random_ids(12, 8);
+  std::vector<float> first(61), second(61);
+  KvCache cache(kConfig, GetParam().type);
+  model.decode(cache, std::span(ids).first(6), first);
+  model.decode(cache, std::span(ids).subspan(6, 1), first);
+  model.decode(cache, std::span(ids).subspan(9, 2), second);  // another way to go on, forgotten
+  cache.truncate(6);
+  model.decode(cache, std::span(ids).subspan(6, 1), second);
+  EXPECT_EQ(first, second);
+}
+
+TEST_P(Generation, EvaluationReusesItsMemoryForEverySize) {
+  Gpt2 model = this->model();
+  const auto ids = random_ids(36, 1), targets = random_ids(36, 2);
+  std::vector<float> first(36), again(36), few(4);
+  const double sum = model.evaluate(ids, targets, 3, 12, first);
+  model.evaluate(std::span(ids).first(4), std::span(targets).first(4), 2, 2, few);
+  model.evaluate(std::span(ids).first(4), std::span(targets).first(4), 1, 4, few);
+  EXPECT_EQ(model.evaluate(ids, targets, 3, 12, again), sum);
+  EXPECT_EQ(first, again);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Generation,
+                         testing::Values(BackendCase{kernels::Device::kReference, DType::kF32},
+                                         BackendCase{kernels::Device::kCpu, DType::kF32},
+                                         BackendCase{kernels::Device::kCpu, DType::kBf16}),
+                         [](const auto& c) { return name_of(c.param); });
+
+TEST(Decode, RefusesWhatTheCacheCannotTake) {
+  Gpt2 model = random_model(kConfig, false, reference());
+  std::vector<float> logits(61), short_logits(60);
+  const auto ids = random_ids(12, 1);
+  KvCache cache(kConfig, DType::kF32);
+  expect_error("decode: expected at least one id", [&] { model.decode(cache, {}, logits); });
+  expect_error("logits: expected 61 values, got 60",
+               [&] { model.decode(cache, std::span(ids).first(1), short_logits); });
+  model.decode(cache, std::span(ids).first(7), logits);
+  expect_error("decode: 6 ids after 7 go past the model's context of 12",
+               [&] { model.decode(cache, std::span(ids).first(6), logits); });
+  expect_error("KvCache::truncate: expected a length from 0 to 7, got 8",
+               [&] { cache.truncate(8); });
+  KvCache half(kConfig, DType::kBf16);
+  expect_error("decode: the cache belongs to a model of another shape or type",
+               [&] { model.decode(half, std::span(ids).first(1), logits); });
+}
+
+// ---- memory
+// --------------------------------------------------------------------------------------
+
+TEST(Plan, CountsWhatIsThere) {
+  const auto backend = reference();
+  const model::MemoryPlan training = Gpt2::plan(kConfig, *backend, 2, 12, true);
+  const model::MemoryPlan inference = Gpt2::plan(kConfig, *backend, 2, 12, false);
+  const ParameterSet set(kConfig);
+  EXPECT_EQ(training.parameters, set.bytes());
+  EXPECT_EQ(training.gradients, set.bytes());
+  EXPECT_EQ(training.moments, 2 * set.bytes());
+  EXPECT_EQ(inference.gradients + inference.moments, 0U);
+  EXPECT_LE(inference.copies, training.copies);
+  EXPECT_LT(inference.activations, training.activations);
+}
+
+TEST(Plan, ActivationsFollowTheFormula) {
+  const auto backend = reference();
+  const Config config = model::preset("124m");
+  const std::int64_t c = config.channels, rows = 4 * 1024;
+  // f32, a token and layer: two residuals, two normed, qkv, attention, two of 4 C; four statistics
+  // and H log-sum-exps. See docs/design.md.
+  const std::int64_t per_layer = 4 * (2 * c + 2 * c + 3 * c + c + 8 * c + 4 + config.heads);
+  const std::int64_t rest = 4 * (3 * c + 3 + c + c + 4 * c);
+  const model::MemoryPlan plan = Gpt2::plan(config, *backend, 4, 1024, true);
+  EXPECT_NEAR(static_cast<double>(plan.activations),
+              static_cast<double>(rows * (config.layers * per_layer + rest)),
+              0.001 * static_cast<double>(plan.activations));
+}
+
+TEST(Plan, RefusesAShapeThatCannotExist) {
+  Config config = kConfig;
+  config.heads = 5;
+  expect_error("model shape: channels: expected a multiple of 5 heads, got 24",
+               [&] { Gpt2::plan(config, *reference(), 1, 1, true); });
+  expect_error("model shape: channels: expected a multiple of 5 heads, got 24",
+               [&] { Gpt2(config, reference(), true); });
+}
+
+}  // namespace
+}  // namespace model_test
