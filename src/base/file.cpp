@@ -3,6 +3,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -294,6 +295,19 @@ void create_folders(const Path& path) {
   std::filesystem::create_directories(path, error);
   if (error) fail("cannot create folder {}: {}", path.string(), error.message());
 }
+
+FolderLock::FolderLock(const Path& folder)
+    : descriptor_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (descriptor_ < 0) fail_errno("open", folder);
+  // Some file systems lock no folders; there is nothing to keep out by then.
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    ::close(descriptor_);
+    fail("{} is being written by another process; wait for its end or choose another folder",
+         folder.string());
+  }
+}
+
+FolderLock::~FolderLock() { ::close(descriptor_); }
 
 void sync_folder(const Path& folder) {
   const Descriptor file(folder, O_RDONLY | O_DIRECTORY, "open");

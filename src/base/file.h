@@ -98,6 +98,20 @@ class AtomicFolder {
 /// Creates a folder and its parents; no error when it exists.
 void create_folders(const Path& path);
 
+/// Keeps other processes that ask for the same lock out of a folder while it lives. The lock ends
+/// with the process, however that ends.
+class FolderLock {
+ public:
+  /// Throws Error at once when another process holds the lock.
+  explicit FolderLock(const Path& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
 /// Makes a rename inside `folder` durable.
 void sync_folder(const Path& folder);
 
