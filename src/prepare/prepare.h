@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,12 @@
 
 namespace prepare {
 
-/// A document's ids are cut into pieces of this many for the choice between training and validation.
+/// A document's ids are cut into pieces of this many for the choice between training and
+/// validation.
 inline constexpr std::int64_t kSplitPieceTokens = 4096;
+
+/// The largest full shard: with the shared token its count still fits the header's int32.
+inline constexpr std::int64_t kMaxShardTokens = std::numeric_limits<std::int32_t>::max() - 1;
 
 struct Options {
   std::vector<std::string> inputs;
@@ -42,8 +47,9 @@ struct Result {
 
 /// Writes `out`: train_000000.bin ..., val_000000.bin ..., vocab.json, merges.txt and, last,
 /// manifest.json. Memory stays under 1 GiB whatever the inputs' size.
-/// The same arguments on a finished output change nothing; an output folder that holds anything else
-/// is an Error and is left untouched. On an error nothing but temporaries is left, and those go.
+/// The same arguments on a finished output change nothing; an output folder that holds anything
+/// else is an Error and is left untouched. On an error nothing but temporaries is left, and those
+/// go.
 Result run(const Options& options, const text::Tokenizer& tokenizer,
            const std::function<void(const Progress&)>& progress);
 

@@ -37,7 +37,7 @@ std::vector<std::string> texts_of(const std::vector<Document>& documents) {
 }
 
 TEST(FindInputs, TakesFoldersRecursivelyAndSorted) {
-  const TemporaryFolder folder;
+  const Folder folder;
   for (const char* name : {"b.txt", "a.jsonl", "sub/z.txt", "sub/deep/y.jsonl", "c.txt"}) {
     folder.write(name, "x");
   }
@@ -51,7 +51,7 @@ TEST(FindInputs, TakesFoldersRecursivelyAndSorted) {
 }
 
 TEST(FindInputs, KeepsTheOrderOfTheArguments) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto a = folder.write("a.txt", "");
   const auto b = folder.write("b.txt", "1234");
   const auto inputs = data::find_inputs({b, "-", a});
@@ -61,23 +61,23 @@ TEST(FindInputs, KeepsTheOrderOfTheArguments) {
 }
 
 TEST(FindInputs, RefusesWhatItCannotRead) {
-  const TemporaryFolder folder;
-  expect_error("cannot open input /nowhere/a.txt: No such file or directory",
-               [] { data::find_inputs({"/nowhere/a.txt"}); });
+  const Folder folder;
+  expect_error_with("cannot open input /nowhere/a.txt: No such file or directory",
+                    [] { data::find_inputs({"/nowhere/a.txt"}); });
   const auto other = folder.write("a.pdf", "x");
-  expect_error("input " + other + ": expected a .txt or .jsonl file or a folder",
-               [&] { data::find_inputs({other}); });
+  expect_error_with("input " + other + ": expected a .txt or .jsonl file or a folder",
+                    [&] { data::find_inputs({other}); });
   fs::create_directories(folder.path() / "empty");
-  expect_error("empty holds no .txt or .jsonl file",
-               [&] { data::find_inputs({(folder.path() / "empty").string()}); });
-  expect_error("named twice", [] { data::find_inputs({"-", "-"}); });
+  expect_error_with("empty holds no .txt or .jsonl file",
+                    [&] { data::find_inputs({(folder.path() / "empty").string()}); });
+  expect_error_with("named twice", [] { data::find_inputs({"-", "-"}); });
   fs::create_directory_symlink("loop", folder.path() / "loop");
-  expect_error("loop: Too many levels of symbolic links",
-               [&] { data::find_inputs({(folder.path() / "loop").string()}); });
+  expect_error_with("loop: Too many levels of symbolic links",
+                    [&] { data::find_inputs({(folder.path() / "loop").string()}); });
 }
 
 TEST(DocumentReader, ATextFileIsOneDocument) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto path = folder.write("a.txt", "one\r\n\r\ntwo \xFF\n");
   const auto documents = read_all({path});
   ASSERT_EQ(documents.size(), 1U);
@@ -88,14 +88,14 @@ TEST(DocumentReader, ATextFileIsOneDocument) {
 }
 
 TEST(DocumentReader, AnEmptyTextFileIsAnEmptyDocument) {
-  const TemporaryFolder folder;
+  const Folder folder;
   EXPECT_THAT(texts_of(read_all({folder.write("a.txt", ""), folder.write("b.txt", "b")})),
               ElementsAre("", "b"));
   EXPECT_THAT(texts_of(read_all({folder.write("a.jsonl", "")})), ElementsAre());
 }
 
 TEST(DocumentReader, AJsonLineIsOneDocument) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto path = folder.write(
       "a.jsonl",
       "{\"text\": \"one\\ntwo\"}\r\n\n  \t\r\n{\"id\": 3, \"text\": \"\\u00e9\\ud83d\\ude00\"}\n"
@@ -111,13 +111,13 @@ TEST(DocumentReader, AJsonLineIsOneDocument) {
 }
 
 TEST(DocumentReader, TakesTheFieldItIsTold) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto path = folder.write("a.jsonl", "{\"text\": \"no\", \"content\": \"yes\"}\n");
   EXPECT_THAT(texts_of(read_all({path}, {}, "content")), ElementsAre("yes"));
 }
 
 TEST(DocumentReader, ReadsManyLinesOfAllLengths) {
-  const TemporaryFolder folder;
+  const Folder folder;
   std::string content;
   std::vector<std::string> expected;
   for (std::size_t i = 0; i < 3000; ++i) {  // past several blocks of reading
@@ -130,9 +130,9 @@ TEST(DocumentReader, ReadsManyLinesOfAllLengths) {
 }
 
 void expect_line_error(const std::string& line, const std::string& message) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto path = folder.write("a.jsonl", "{\"text\": \"fine\"}\n\n" + line + "\n");
-  expect_error(path + ":3: " + message, [&] { read_all({path}); });
+  expect_error_with(path + ":3: " + message, [&] { read_all({path}); });
 }
 
 TEST(DocumentReader, NamesFileAndLineOfBadJson) {
@@ -148,13 +148,13 @@ TEST(DocumentReader, NamesFileAndLineOfBadJson) {
 }
 
 TEST(DocumentReader, RefusesALineBeyondTheLimit) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto path = folder.write("a.jsonl", "\n" + std::string(data::kMaxLineBytes + 1, 'x'));
-  expect_error(path + ":2: the line is longer than 67108864 bytes", [&] { read_all({path}); });
+  expect_error_with(path + ":2: the line is longer than 67108864 bytes", [&] { read_all({path}); });
 }
 
 TEST(DocumentReader, RefusesAFileThatWentAway) {
-  expect_error("cannot open /nowhere/a.txt: No such file or directory", [] {
+  expect_error_with("cannot open /nowhere/a.txt: No such file or directory", [] {
     DocumentReader reader({{"/nowhere/a.txt", 0}}, "text");
     reader.next();
   });
@@ -167,7 +167,7 @@ std::size_t cut_before_blank(std::string_view text) {
 }
 
 TEST(DocumentReader, CutsLongDocumentsIntoPieces) {
-  const TemporaryFolder folder;
+  const Folder folder;
   std::string words;
   for (int i = 0; i < 50'000; ++i) words += "word" + std::to_string(i) + " ";
   const auto text = folder.write("a.txt", words);
@@ -194,7 +194,7 @@ TEST(DocumentReader, CutsLongDocumentsIntoPieces) {
 }
 
 TEST(DocumentReader, ExtendsAPieceUntilItCanBeCut) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const std::string longest(5000, 'x');
   const auto path = folder.write("a.txt", "a b " + longest + " c d");
   const auto pieces = read_all({path}, {16, cut_before_blank, 1 << 20});
@@ -209,9 +209,9 @@ TEST(DocumentReader, ExtendsAPieceUntilItCanBeCut) {
 }
 
 TEST(DocumentReader, RefusesAStretchThatCannotBeCut) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto path = folder.write("a.txt", "a b " + std::string(5000, 'x') + " c d");
-  expect_error(path + ": 1024 bytes without a place to cut them", [&] {
+  expect_error_with(path + ": 1024 bytes without a place to cut them", [&] {
     read_all({path}, {16, cut_before_blank, 1024});
   });
 }

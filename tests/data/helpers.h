@@ -1,61 +1,37 @@
 #pragma once
-/// A folder that goes away, errors by their text, shards of given tokens.
+/// Folders with files, errors by a part of their text, shards of given tokens.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <atomic>
+#include <algorithm>
 #include <filesystem>
 #include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "base/error.h"
 #include "base/file.h"
 #include "data/data.h"
+#include "expect_error.h"
+#include "temporary_folder.h"
 
 namespace data_test {
 
-/// A fresh folder, removed with all it holds.
-class TemporaryFolder {
+class Folder : public TemporaryFolder {
  public:
-  TemporaryFolder() {
-    static std::atomic<int> count = 0;
-    path_ = std::filesystem::temp_directory_path() /
-            ("gpt2_data_" + std::to_string(::getpid()) + "_" + std::to_string(count++));
-    std::filesystem::create_directories(path_);
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  const base::Path& path() const { return path_; }
   /// Writes a file inside, with the folders it needs, and gives its path.
   std::string write(const base::Path& name, std::string_view content) const {
-    std::filesystem::create_directories((path_ / name).parent_path());
-    base::write_file(path_ / name, content);
-    return (path_ / name).string();
+    std::filesystem::create_directories((path() / name).parent_path());
+    base::write_file(path() / name, content);
+    return (path() / name).string();
   }
-
- private:
-  base::Path path_;
 };
 
-/// Expects base::Error whose message holds `part` and is one line.
+/// Expects base::Error whose message is one line and holds `part`.
 template <class F>
-void expect_error(const std::string& part, F&& body) {
-  try {
-    body();
-    FAIL() << "expected an error with: " << part;
-  } catch (const base::Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr(part));
-    EXPECT_THAT(error.what(), testing::Not(testing::HasSubstr("\n")));
-  }
+void expect_error_with(const std::string& part, F&& body) {
+  EXPECT_THAT(error_of(body), testing::HasSubstr(part));
 }
 
 inline std::uint32_t write_shard(const base::Path& path, const std::vector<data::TokenId>& tokens) {

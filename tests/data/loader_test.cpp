@@ -33,7 +33,7 @@ std::vector<std::int32_t> numbers(int first, int count) {
 
 TEST(TokenStream, JoinsOverlappingShardsForEveryLength) {
   for (const int total : {1, 2, 9, 10, 11, 12, 20, 21, 22, 95}) {
-    const TemporaryFolder folder;
+    const Folder folder;
     write_prepared(folder.path(), total, 10);
     const auto stream = TokenStream::open(folder.path(), Split::kTrain);
     EXPECT_TRUE(stream.has_manifest());
@@ -43,7 +43,7 @@ TEST(TokenStream, JoinsOverlappingShardsForEveryLength) {
 }
 
 TEST(TokenStream, ReadsAnyRangeAcrossManyShards) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_prepared(folder.path(), 50, 1);  // 49 shards of two tokens
   const auto stream = TokenStream::open(folder.path(), Split::kTrain);
   EXPECT_EQ(stream.shard_count(), 49U);
@@ -57,7 +57,7 @@ TEST(TokenStream, ReadsAnyRangeAcrossManyShards) {
 }
 
 TEST(TokenStream, WithoutAManifestJoinsByNameAndSplitsByName) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_shard(folder.path() / "fineweb_train_000002.bin", counting(5, 3));
   write_shard(folder.path() / "fineweb_train_000001.bin", counting(0, 5));
   write_shard(folder.path() / "fineweb_train_000000.bin", {});
@@ -70,62 +70,64 @@ TEST(TokenStream, WithoutAManifestJoinsByNameAndSplitsByName) {
 }
 
 TEST(TokenStream, ASplitWithoutShardsIsEmpty) {
-  const TemporaryFolder prepared;
+  const Folder prepared;
   write_prepared(prepared.path(), 5, 10);
   EXPECT_EQ(TokenStream::open(prepared.path(), Split::kValidation).tokens(), 0);
-  const TemporaryFolder plain;
+  const Folder plain;
   write_shard(plain.path() / "a.bin", counting(0, 5));
   EXPECT_EQ(TokenStream::open(plain.path(), Split::kValidation).tokens(), 0);
 }
 
 TEST(TokenStream, RefusesAFolderWithoutShards) {
-  const TemporaryFolder folder;
-  expect_error(folder.path().string() + " holds no shards: expected manifest.json or *.bin files",
-               [&] { TokenStream::open(folder.path(), Split::kTrain); });
-  expect_error("cannot open the data folder /nowhere: No such file or directory",
-               [] { TokenStream::open("/nowhere", Split::kTrain); });
+  const Folder folder;
+  expect_error_with(
+      folder.path().string() + " holds no shards: expected manifest.json or *.bin files",
+      [&] { TokenStream::open(folder.path(), Split::kTrain); });
+  expect_error_with("cannot open the data folder /nowhere: No such file or directory",
+                    [] { TokenStream::open("/nowhere", Split::kTrain); });
 }
 
 TEST(TokenStream, RefusesAnUnfinishedPreparation) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_shard(folder.path() / "train_000000.bin", counting(0, 5));
   folder.write("prepare.json", "{}");
-  expect_error("holds an unfinished preparation",
-               [&] { TokenStream::open(folder.path(), Split::kTrain); });
+  expect_error_with("holds an unfinished preparation",
+                    [&] { TokenStream::open(folder.path(), Split::kTrain); });
 }
 
 TEST(TokenStream, NamesTheShardThatIsMissing) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_prepared(folder.path(), 30, 10);
   std::filesystem::remove(folder.path() / "train_100010.bin");
-  expect_error("train_100010.bin: No such file or directory",
-               [&] { TokenStream::open(folder.path(), Split::kTrain); });
+  expect_error_with("train_100010.bin: No such file or directory",
+                    [&] { TokenStream::open(folder.path(), Split::kTrain); });
 }
 
 TEST(TokenStream, NamesTheShardWhoseCountDisagrees) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_prepared(folder.path(), 30, 10);
   write_shard(folder.path() / "train_100010.bin", counting(10, 9));
-  expect_error("train_100010.bin: manifest.json promises 11 tokens, the shard has 9",
-               [&] { TokenStream::open(folder.path(), Split::kTrain); });
+  expect_error_with("train_100010.bin: manifest.json promises 11 tokens, the shard has 9",
+                    [&] { TokenStream::open(folder.path(), Split::kTrain); });
 }
 
 TEST(TokenStream, NamesTheShardThatDoesNotJoin) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_prepared(folder.path(), 30, 10);
   write_shard(folder.path() / "train_100010.bin", counting(11, 11));
-  expect_error("train_100010.bin: expected its first token to be the last one of train_100000.bin",
-               [&] { TokenStream::open(folder.path(), Split::kTrain); });
+  expect_error_with(
+      "train_100010.bin: expected its first token to be the last one of train_100000.bin",
+      [&] { TokenStream::open(folder.path(), Split::kTrain); });
 }
 
 TEST(TokenStream, NamesShardAndPositionOfAnIdOutOfRange) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_shard(folder.path() / "a.bin", counting(0, 10));
   write_shard(folder.path() / "b.bin", {3, 4, 60'000, 5});
   const auto stream = TokenStream::open(folder.path(), Split::kTrain);
   std::vector<std::int32_t> out(14);
-  expect_error("b.bin: token 2 has id 60000, the vocabulary has 50257 entries",
-               [&] { stream.read(0, 50257, out); });
+  expect_error_with("b.bin: token 2 has id 60000, the vocabulary has 50257 entries",
+                    [&] { stream.read(0, 50257, out); });
   out.resize(12);
   EXPECT_NO_THROW(stream.read(0, 50257, out));
 }
@@ -145,7 +147,7 @@ Batch next_of(Loader& loader, std::int64_t size) {
 
 TEST(Loader, EveryTokenIsAnInputOnceAndATargetOnceInAnEpoch) {
   for (const Order order : {Order::kSequential, Order::kShuffled}) {
-    const TemporaryFolder folder;
+    const Folder folder;
     write_prepared(folder.path(), 241, 7);
     const auto stream = TokenStream::open(folder.path(), Split::kTrain);
     Loader loader(stream, 4, 6, order, 1, kVocab);
@@ -168,7 +170,7 @@ TEST(Loader, EveryTokenIsAnInputOnceAndATargetOnceInAnEpoch) {
 }
 
 TEST(Loader, DropsTheTailThatFillsNoWindow) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_shard(folder.path() / "a.bin", counting(0, 30));
   const auto stream = TokenStream::open(folder.path(), Split::kTrain);
   EXPECT_EQ(Loader(stream, 1, 10, Order::kSequential, 0, kVocab).windows(), 2);
@@ -176,7 +178,7 @@ TEST(Loader, DropsTheTailThatFillsNoWindow) {
 }
 
 TEST(Loader, SequentialGoesThroughTheTextAndOnIntoTheNextEpoch) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_shard(folder.path() / "a.bin", counting(0, 31));
   const auto stream = TokenStream::open(folder.path(), Split::kTrain);
   Loader loader(stream, 2, 10, Order::kSequential, 0, kVocab);
@@ -188,7 +190,7 @@ TEST(Loader, SequentialGoesThroughTheTextAndOnIntoTheNextEpoch) {
 }
 
 TEST(Loader, ABatchLargerThanAnEpochCrossesSeveral) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_shard(folder.path() / "a.bin", counting(0, 31));
   const auto stream = TokenStream::open(folder.path(), Split::kTrain);
   Loader loader(stream, 7, 10, Order::kShuffled, 5, kVocab);
@@ -200,7 +202,7 @@ TEST(Loader, ABatchLargerThanAnEpochCrossesSeveral) {
 }
 
 TEST(Loader, ShuffledEpochsDifferAndSeedsDiffer) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_shard(folder.path() / "a.bin", counting(0, 1001));
   const auto stream = TokenStream::open(folder.path(), Split::kTrain);
   Loader loader(stream, 100, 10, Order::kShuffled, 1, kVocab);
@@ -212,7 +214,7 @@ TEST(Loader, ShuffledEpochsDifferAndSeedsDiffer) {
 }
 
 TEST(Loader, RestoresExactlyAtEveryPoint) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_prepared(folder.path(), 141, 9);
   const auto stream = TokenStream::open(folder.path(), Split::kTrain);
   for (const Order order : {Order::kSequential, Order::kShuffled}) {
@@ -229,7 +231,7 @@ TEST(Loader, RestoresExactlyAtEveryPoint) {
 }
 
 TEST(Loader, RanksShareTheGlobalBatch) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_prepared(folder.path(), 211, 20);
   const auto stream = TokenStream::open(folder.path(), Split::kTrain);
   Loader whole(stream, 6, 5, Order::kShuffled, 3, kVocab);
@@ -250,7 +252,7 @@ TEST(Loader, RanksShareTheGlobalBatch) {
 }
 
 TEST(Loader, WindowStartTellsWhatNextServes) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_shard(folder.path() / "a.bin", counting(0, 101));
   const auto stream = TokenStream::open(folder.path(), Split::kTrain);
   Loader loader(stream, 1, 10, Order::kShuffled, 8, kVocab);
@@ -261,7 +263,7 @@ TEST(Loader, WindowStartTellsWhatNextServes) {
 }
 
 TEST(Loader, ChecksIdsAsWindowsAreRead) {
-  const TemporaryFolder folder;
+  const Folder folder;
   auto tokens = counting(0, 31);
   tokens[25] = 999;
   write_shard(folder.path() / "a.bin", tokens);
@@ -270,35 +272,36 @@ TEST(Loader, ChecksIdsAsWindowsAreRead) {
   EXPECT_NO_THROW(next_of(loader, 10));
   EXPECT_NO_THROW(next_of(loader, 10));
   const LoaderState before = loader.state();
-  expect_error("a.bin: token 25 has id 999, the vocabulary has 100 entries",
-               [&] { next_of(loader, 10); });
+  expect_error_with("a.bin: token 25 has id 999, the vocabulary has 100 entries",
+                    [&] { next_of(loader, 10); });
   EXPECT_EQ(loader.state(), before);
 }
 
 TEST(Loader, RefusesDataWithoutAWindow) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_shard(folder.path() / "a.bin", counting(0, 10));
   const auto train = TokenStream::open(folder.path(), Split::kTrain);
-  expect_error("the data has 10 tokens, one window of context 10 needs 11",
-               [&] { Loader(train, 1, 10, Order::kSequential, 0, kVocab); });
+  expect_error_with("the data has 10 tokens, one window of context 10 needs 11",
+                    [&] { Loader(train, 1, 10, Order::kSequential, 0, kVocab); });
   const auto validation = TokenStream::open(folder.path(), Split::kValidation);
-  expect_error("the data has 0 tokens",
-               [&] { Loader(validation, 1, 10, Order::kSequential, 0, kVocab); });
+  expect_error_with("the data has 0 tokens",
+                    [&] { Loader(validation, 1, 10, Order::kSequential, 0, kVocab); });
 }
 
 TEST(Loader, RefusesSizesRanksAndStatesThatCannotBe) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_shard(folder.path() / "a.bin", counting(0, 101));
   const auto stream = TokenStream::open(folder.path(), Split::kTrain);
-  expect_error("expected a batch and a context of at least 1, got 0 and 10",
-               [&] { Loader(stream, 0, 10, Order::kSequential, 0, kVocab); });
-  expect_error("expected a rank in [0, 2), got 2",
-               [&] { Loader(stream, 1, 10, Order::kSequential, 0, kVocab, 2, 2); });
+  expect_error_with("expected a batch and a context of at least 1, got 0 and 10",
+                    [&] { Loader(stream, 0, 10, Order::kSequential, 0, kVocab); });
+  expect_error_with("expected a rank in [0, 2), got 2",
+                    [&] { Loader(stream, 1, 10, Order::kSequential, 0, kVocab, 2, 2); });
   Loader loader(stream, 1, 10, Order::kSequential, 0, kVocab);
-  expect_error("cannot continue at epoch 0, window 10: an epoch of this data has 10 windows", [&] {
-    loader.restore({0, 0, 10});
-  });
-  expect_error("cannot continue at epoch 0, window -1", [&] { loader.restore({0, 0, -1}); });
+  expect_error_with("cannot continue at epoch 0, window 10: an epoch of this data has 10 windows",
+                    [&] {
+                      loader.restore({0, 0, 10});
+                    });
+  expect_error_with("cannot continue at epoch 0, window -1", [&] { loader.restore({0, 0, -1}); });
 }
 
 }  // namespace

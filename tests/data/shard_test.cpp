@@ -25,7 +25,7 @@ std::string shard_bytes(std::int32_t magic, std::int32_t version, std::int32_t c
 }
 
 TEST(Shard, HasTheBytesOfLlmcsFormat) {
-  const TemporaryFolder folder;
+  const Folder folder;
   write_shard(folder.path() / "a.bin", {50256, 1, 258});
   std::string expected = shard_bytes(20240520, 1, 3, 3);
   std::memcpy(expected.data() + 1024, "\x50\xC4\x01\x00\x02\x01", 6);
@@ -33,7 +33,7 @@ TEST(Shard, HasTheBytesOfLlmcsFormat) {
 }
 
 TEST(Shard, ReadsBackWhatWasWrittenInPieces) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto all = counting(0, 10'000);
   data::ShardWriter writer(folder.path() / "a.bin");
   for (std::size_t at = 0; at < all.size();) {
@@ -49,7 +49,7 @@ TEST(Shard, ReadsBackWhatWasWrittenInPieces) {
 }
 
 TEST(Shard, ChecksumIsThatOfTheWholeFileForEveryLength) {
-  const TemporaryFolder folder;
+  const Folder folder;
   for (const int count : {0, 1, 2, 3, 64, 255, 4097}) {
     const std::uint32_t crc = write_shard(folder.path() / "a.bin", counting(count, count));
     EXPECT_EQ(crc, base::crc32c(base::as_bytes(base::read_file(folder.path() / "a.bin"))));
@@ -57,7 +57,7 @@ TEST(Shard, ChecksumIsThatOfTheWholeFileForEveryLength) {
 }
 
 TEST(Shard, AppearsOnlyWhenComplete) {
-  const TemporaryFolder folder;
+  const Folder folder;
   {
     data::ShardWriter writer(folder.path() / "a.bin");
     writer.append(counting(0, 100));
@@ -67,45 +67,45 @@ TEST(Shard, AppearsOnlyWhenComplete) {
 }
 
 TEST(Shard, CutShortIsRefusedWithBothSizes) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto path = folder.write("train_0007.bin", shard_bytes(20240520, 1, 20'971'521, 81'408));
-  expect_error("shard " + path +
-                   ": header promises 20971521 tokens (41944066 bytes), file has "
-                   "163840 bytes; run 'gpt2 prepare' again",
-               [&] { data::Shard shard(path); });
+  expect_error_with("shard " + path +
+                        ": header promises 20971521 tokens (41944066 bytes), file has "
+                        "163840 bytes; run 'gpt2 prepare' again",
+                    [&] { data::Shard shard(path); });
 }
 
 TEST(Shard, TooLongIsRefused) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto path = folder.write("a.bin", shard_bytes(20240520, 1, 3, 4));
-  expect_error("header promises 3 tokens (1030 bytes), file has 1032 bytes",
-               [&] { data::Shard shard(path); });
+  expect_error_with("header promises 3 tokens (1030 bytes), file has 1032 bytes",
+                    [&] { data::Shard shard(path); });
 }
 
 TEST(Shard, CutInsideTheHeaderIsRefused) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto path = folder.write("a.bin", std::string(100, 'x'));
-  expect_error(path + ": expected a header of 1024 bytes, file has 100 bytes",
-               [&] { data::Shard shard(path); });
+  expect_error_with(path + ": expected a header of 1024 bytes, file has 100 bytes",
+                    [&] { data::Shard shard(path); });
   const auto empty = folder.write("b.bin", "");
-  expect_error(empty + ": expected a header of 1024 bytes, file has 0 bytes",
-               [&] { data::Shard shard(empty); });
+  expect_error_with(empty + ": expected a header of 1024 bytes, file has 0 bytes",
+                    [&] { data::Shard shard(empty); });
 }
 
 TEST(Shard, WrongMagicVersionOrCountIsRefused) {
-  const TemporaryFolder folder;
+  const Folder folder;
   const auto magic = folder.write("a.bin", shard_bytes(20240801, 1, 3, 3));
-  expect_error(magic + ": expected magic number 20240520, got 20240801",
-               [&] { data::Shard shard(magic); });
+  expect_error_with(magic + ": expected magic number 20240520, got 20240801",
+                    [&] { data::Shard shard(magic); });
   const auto version = folder.write("b.bin", shard_bytes(20240520, 7, 3, 3));
-  expect_error(version + ": expected version 1, got 7", [&] { data::Shard shard(version); });
+  expect_error_with(version + ": expected version 1, got 7", [&] { data::Shard shard(version); });
   const auto count = folder.write("c.bin", shard_bytes(20240520, 1, -3, 3));
-  expect_error(count + ": header promises -3 tokens", [&] { data::Shard shard(count); });
+  expect_error_with(count + ": header promises -3 tokens", [&] { data::Shard shard(count); });
 }
 
 TEST(Shard, MissingIsRefused) {
-  expect_error("cannot open /nowhere/a.bin: No such file or directory",
-               [] { data::Shard shard("/nowhere/a.bin"); });
+  expect_error_with("cannot open /nowhere/a.bin: No such file or directory",
+                    [] { data::Shard shard("/nowhere/a.bin"); });
 }
 
 data::Manifest example() {
@@ -126,7 +126,7 @@ data::Manifest example() {
 }
 
 TEST(Manifest, ReadsBackWhatWasWritten) {
-  const TemporaryFolder folder;
+  const Folder folder;
   data::write_manifest(folder.path(), example());
   const data::Manifest read = data::read_manifest(folder.path());
   data::write_manifest(folder.path(), read);
@@ -156,7 +156,7 @@ TEST(Manifest, ReadsBackWhatWasWritten) {
 }
 
 TEST(Manifest, EveryMissingKeyIsNamed) {
-  const TemporaryFolder folder;
+  const Folder folder;
   data::write_manifest(folder.path(), example());
   const auto whole = nlohmann::json::parse(base::read_file(folder.path() / "manifest.json"));
   ASSERT_EQ(whole.size(), 14U);
@@ -164,22 +164,22 @@ TEST(Manifest, EveryMissingKeyIsNamed) {
     auto damaged = whole;
     damaged.erase(key);
     const auto path = folder.write("manifest.json", damaged.dump());
-    expect_error(path + ": key '" + key + "' is missing; run 'gpt2 prepare' again",
-                 [&] { data::read_manifest(folder.path()); });
+    expect_error_with(path + ": key '" + key + "' is missing; run 'gpt2 prepare' again",
+                      [&] { data::read_manifest(folder.path()); });
     damaged[key] = nlohmann::json::object({{"odd", 1}});
     folder.write("manifest.json", damaged.dump());
-    expect_error("key '" + key + "'", [&] { data::read_manifest(folder.path()); });
+    expect_error_with("key '" + key + "'", [&] { data::read_manifest(folder.path()); });
   }
 }
 
 void expect_refused(const std::string& pointer, const nlohmann::json& value,
                     const std::string& message) {
-  const TemporaryFolder folder;
+  const Folder folder;
   data::write_manifest(folder.path(), example());
   auto json = nlohmann::json::parse(base::read_file(folder.path() / "manifest.json"));
   json[nlohmann::json::json_pointer(pointer)] = value;
   folder.write("manifest.json", json.dump());
-  expect_error(message, [&] { data::read_manifest(folder.path()); });
+  expect_error_with(message, [&] { data::read_manifest(folder.path()); });
 }
 
 TEST(Manifest, OtherVersionsAndValuesAreRefused) {
@@ -192,14 +192,14 @@ TEST(Manifest, OtherVersionsAndValuesAreRefused) {
 }
 
 TEST(Manifest, BrokenOrMissingIsRefused) {
-  const TemporaryFolder folder;
-  expect_error("cannot open " + (folder.path() / "manifest.json").string(),
-               [&] { data::read_manifest(folder.path()); });
+  const Folder folder;
+  expect_error_with("cannot open " + (folder.path() / "manifest.json").string(),
+                    [&] { data::read_manifest(folder.path()); });
   folder.write("manifest.json", "{\"version\": ");
-  expect_error("manifest.json: not valid JSON", [&] { data::read_manifest(folder.path()); });
+  expect_error_with("manifest.json: not valid JSON", [&] { data::read_manifest(folder.path()); });
   folder.write("manifest.json", "[]");
-  expect_error("manifest.json: expected a JSON object",
-               [&] { data::read_manifest(folder.path()); });
+  expect_error_with("manifest.json: expected a JSON object",
+                    [&] { data::read_manifest(folder.path()); });
 }
 
 }  // namespace

@@ -1,0 +1,182 @@
+// Claiming, marking and leaving the output folder.
+
+#include "prepare/output.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <ranges>
+#include <string_view>
+#include <utility>
+
+#include "base/error.h"
+
+namespace prepare {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+/// Names under which a run writes: what may be removed from a folder with a marker.
+bool is_ours(const std::string& name) {
+  const std::string_view stem = std::string_view(name).substr(0, name.find(".tmp."));
+  const bool shard =
+      (stem.starts_with("train_") || stem.starts_with("val_")) && stem.ends_with(".bin");
+  return shard || stem == data::kUnfinishedName || stem == data::kManifestName ||
+         stem == "vocab.json" || stem == "merges.txt";
+}
+
+bool is_temporary_marker(const std::string& name) {
+  return name.starts_with(std::string(data::kUnfinishedName) + ".tmp.");
+}
+
+std::vector<std::string> names_in(const base::Path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    names.push_back(entry->path().filename().string());
+  }
+  if (error) base::fail("cannot read folder {}: {}", folder.string(), error.message());
+  return names;
+}
+
+/// "inputs and val-fraction": the arguments in which two runs differ, as the command line calls
+/// them.
+std::string differences(const json& a, const json& b) {
+  std::string text;
+  for (const auto& [key, value] : a.items()) {
+    if (b.value(key, json()) == value) continue;
+    if (!text.empty()) text += " and ";
+    text += key;
+  }
+  return text;
+}
+
+}  // namespace
+
+json arguments_of(const data::Manifest& manifest) {
+  json inputs = json::array();
+  for (const data::Input& input : manifest.inputs) inputs.push_back({input.path, input.bytes});
+  const json arguments = {{"inputs", inputs},
+                          {"shard-tokens", manifest.shard_tokens},
+                          {"val-fraction", manifest.validation_fraction},
+                          {"text-field", manifest.text_field},
+                          {"tokenizer", manifest.vocab_hash}};
+  // Through text and back, because a path that is not UTF-8 changes on its way into a file.
+  return json::parse(arguments.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+std::optional<data::Manifest> find_finished(const base::Path& folder,
+                                            const data::Manifest& planned) {
+  std::error_code ignored;
+  if (!fs::exists(folder / data::kManifestName, ignored)) return std::nullopt;
+  data::Manifest manifest = data::read_manifest(folder);
+  const std::string other = differences(arguments_of(planned), arguments_of(manifest));
+  if (!other.empty()) {
+    base::fail("{} already holds data prepared with other {}; choose another folder or remove it",
+               folder.string(), other);
+  }
+  // A run killed between its last two steps left the marker beside the manifest.
+  fs::remove(folder / data::kUnfinishedName, ignored);
+  try {
+    data::TokenStream::open(folder, data::Split::kTrain);
+    data::TokenStream::open(folder, data::Split::kValidation);
+  } catch (const base::Error& error) {
+    base::fail("{} ({} is damaged: remove it first)", error.what(), folder.string());
+  }
+  return manifest;
+}
+
+Output::Output(base::Path folder, const data::Manifest& planned) : folder_(std::move(folder)) {
+  try {
+    create();
+    lock_.emplace(folder_);
+    claim(arguments_of(planned).dump(1) + "\n");
+  } catch (...) {
+    remove_ours();
+    throw;
+  }
+}
+
+Output::~Output() {
+  if (!committed_) remove_ours();
+}
+
+void Output::create() {
+  std::error_code ignored;
+  base::Path missing = fs::absolute(folder_).lexically_normal();
+  if (!missing.has_filename()) missing = missing.parent_path();  // a trailing slash
+  std::vector<base::Path> absent;
+  for (; !fs::exists(missing, ignored) && missing.has_relative_path();
+       missing = missing.parent_path()) {
+    absent.push_back(missing);
+  }
+  for (const base::Path& path : std::views::reverse(absent)) {
+    base::create_folders(path);
+    created_.push_back(path);
+  }
+  if (!fs::is_directory(folder_, ignored)) {
+    base::fail("cannot write to {}: expected a folder, found a file", folder_.string());
+  }
+}
+
+void Output::claim(const std::string& marker) {
+  const base::Path marker_path = folder_ / data::kUnfinishedName;
+  const std::vector<std::string> names = names_in(folder_);
+  std::error_code ignored;
+  if (fs::exists(marker_path, ignored)) {
+    const json theirs = json::parse(base::read_file(marker_path), nullptr, false);
+    const std::string other =
+        theirs.is_object() ? differences(json::parse(marker), theirs) : "arguments";
+    if (!other.empty()) {
+      base::fail("{} holds an unfinished run with other {}; choose another folder or remove it",
+                 folder_.string(), other);
+    }
+    const auto foreign = std::find_if_not(names.begin(), names.end(), is_ours);
+    if (foreign != names.end()) {
+      base::fail(
+          "{} holds an unfinished run and also {}, which is not part of it; remove one of them",
+          folder_.string(), *foreign);
+    }
+    claimed_ = true;
+    remove_ours();
+  } else {
+    // Killed before it was marked, a run left at most the temporary of its marker.
+    const auto foreign = std::find_if_not(names.begin(), names.end(), is_temporary_marker);
+    if (foreign != names.end()) {
+      base::fail("{} already holds other files ({}, for example); choose an empty or a new folder",
+                 folder_.string(), *foreign);
+    }
+  }
+  claimed_ = true;
+  base::write_file(marker_path, marker);
+}
+
+void Output::remove_ours() noexcept {
+  std::error_code ignored;
+  if (std::exchange(claimed_, false)) {
+    std::vector<base::Path> ours;
+    for (fs::directory_iterator entry(folder_, ignored), end; !ignored && entry != end;
+         entry.increment(ignored)) {
+      const std::string name = entry->path().filename().string();
+      if (is_ours(name) && name != data::kUnfinishedName) ours.push_back(entry->path());
+    }
+    for (const base::Path& path : ours) fs::remove(path, ignored);
+    fs::remove(folder_ / data::kUnfinishedName, ignored);  // last: until then it can be recognised
+  }
+  // A folder that has something in it after all stays.
+  for (const base::Path& path : std::views::reverse(created_)) fs::remove(path, ignored);
+}
+
+void Output::commit(const data::Manifest& manifest) {
+  data::write_manifest(folder_, manifest);
+  committed_ = true;
+  std::error_code error;
+  fs::remove(folder_ / data::kUnfinishedName, error);
+  if (error) {
+    base::fail("cannot remove {}: {}", (folder_ / data::kUnfinishedName).string(), error.message());
+  }
+  base::sync_folder(folder_);
+}
+
+}  // namespace prepare

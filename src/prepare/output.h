@@ -1,0 +1,51 @@
+#pragma once
+/// The output folder: claimed by one run, finished or as it was before. Private to the room.
+
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "data/data.h"
+
+namespace prepare {
+
+/// What decides the output: two runs with equal arguments write the same bytes.
+nlohmann::json arguments_of(const data::Manifest& manifest);
+
+/// The manifest of a finished output with the same arguments as `planned`; nothing where the folder
+/// holds no finished output. Throws Error for one with other arguments, naming them, and for one
+/// whose shards are damaged.
+std::optional<data::Manifest> find_finished(const base::Path& folder,
+                                            const data::Manifest& planned);
+
+/// A folder being filled. Locked against a second run; marked by a file with the arguments, so that
+/// what a killed run left is recognised, removed and made again by the same command.
+class Output {
+ public:
+  /// Takes an absent folder (and creates it), an empty one, or one that a run with the same
+  /// arguments left unfinished. Throws Error, and leaves it as it is, for anything else.
+  Output(base::Path folder, const data::Manifest& planned);
+  /// Without commit(): removes what was written, and the folders that were created.
+  ~Output();
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
+
+  const base::Path& folder() const { return folder_; }
+  /// Writes the manifest, with which the output is finished.
+  void commit(const data::Manifest& manifest);
+
+ private:
+  void create();
+  void claim(const std::string& marker);
+  void remove_ours() noexcept;
+
+  base::Path folder_;
+  std::vector<base::Path> created_;  // innermost last
+  std::optional<base::FolderLock> lock_;
+  bool claimed_ = false;
+  bool committed_ = false;
+};
+
+}  // namespace prepare
