@@ -1,0 +1,109 @@
+// gpt2 prepare: text -> token shards.
+
+#include "prepare/prepare.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "cli/cli.h"
+#include "cli/tokenizer_option.h"
+
+namespace cli {
+namespace {
+
+struct PrepareOptions {
+  CommonOptions common;
+  TokenizerOption tokenizer;
+  prepare::Options prepare;
+  std::string out;
+};
+
+/// "[###...]  31%  1.2 GB of 4 GB, 310 M tokens, 9.8 MB/s, 3 min 20 s left".
+std::string describe(const prepare::Progress& progress) {
+  const auto done = static_cast<double>(progress.bytes_done);
+  const auto total = static_cast<double>(progress.bytes_total);
+  const double rate = done / std::max(progress.seconds, 1e-9);
+  const std::string tokens = human_count(static_cast<double>(progress.tokens));
+  const std::string speed = human_bytes(rate) + "/s";
+  if (progress.bytes_total == 0) {  // from a pipe: no end in sight
+    return fmt::format("prepare {}, {} tokens, {}", human_bytes(done), tokens, speed);
+  }
+  return fmt::format("prepare {}  {} of {}, {} tokens, {}, {} left", progress_bar(done / total),
+                     human_bytes(done), human_bytes(total), tokens, speed,
+                     human_duration((total - done) / std::max(rate, 1.0)));
+}
+
+std::string describe(const data::Manifest& manifest) {
+  std::string text = fmt::format("{} documents, {} training tokens in {} shards",
+                                 manifest.documents, manifest.train_tokens, manifest.train.size());
+  if (manifest.validation_tokens > 0) {
+    text += fmt::format(", {} validation tokens in {}", manifest.validation_tokens,
+                        manifest.validation.size());
+  }
+  return text;
+}
+
+void run_prepare(PrepareOptions& options) {
+  options.prepare.out = options.out;
+  const text::Tokenizer& tokenizer = options.tokenizer.get();
+  StatusLine status(options.common, /*plain_lines=*/false);
+  prepare::Progress last;
+  const prepare::Result result =
+      prepare::run(options.prepare, tokenizer, [&](const prepare::Progress& progress) {
+        last = progress;
+        const bool end = progress.bytes_done == progress.bytes_total;
+        status.update(describe(progress), end);
+      });
+  status.finish();
+  const std::string contents = describe(result.manifest);
+  if (result.already_done) {
+    note(options.common, fmt::format("{} is already prepared from these inputs: {}; nothing to do",
+                                     options.out, contents));
+    return;
+  }
+  const double seconds = std::max(result.seconds, 1e-9);
+  note(options.common, fmt::format("{}: {}; {:.1f} s, {}/s", options.out, contents, result.seconds,
+                                   human_bytes(static_cast<double>(last.bytes_done) / seconds)));
+}
+
+}  // namespace
+
+void add_prepare(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand("prepare", "Turn text into shards of tokens to train on");
+  const auto options = std::make_shared<PrepareOptions>();
+  command
+      .add_option("INPUT", options->prepare.inputs,
+                  ".txt files (a document each), .jsonl files (a document a line, empty lines "
+                  "skipped), folders of both (recursively, sorted), or '-' for stdin (one document "
+                  "of plain text)")
+      ->required();
+  command
+      .add_option("--out", options->out,
+                  "Folder for the shards; new, empty, or finished by this very command")
+      ->required();
+  command
+      .add_option("--shard-tokens", options->prepare.shard_tokens,
+                  "Tokens of a full shard, beside the one it shares with the next")
+      ->check(CLI::Range(std::int64_t{1}, prepare::kMaxShardTokens))
+      ->capture_default_str();
+  command
+      .add_option("--val-fraction", options->prepare.validation_fraction,
+                  "Part of the text set aside for validation, from 0 to less than 1")
+      ->check([](const std::string& word) {
+        double value = 0;
+        const bool valid = CLI::detail::lexical_cast(word, value) && value >= 0 && value < 1;
+        return valid ? std::string() : "expected a number from 0 to less than 1, got " + word;
+      })
+      ->capture_default_str();
+  command
+      .add_option("--text-field", options->prepare.text_field,
+                  "Field of a JSONL line that holds the text")
+      ->capture_default_str();
+  options->tokenizer.add(command);
+  add_threads(command);
+  add_common(command, options->common);
+  command.callback([options] { run_prepare(*options); });
+}
+
+}  // namespace cli
