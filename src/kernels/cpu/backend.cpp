@@ -25,11 +25,10 @@ constexpr std::int64_t kSumRows = 64;
 constexpr std::int64_t kStripe = 32;
 /// Elements of a task of an elementwise pass.
 constexpr std::int64_t kElements = 16 * 1024;
-/// Rows of logits that exist at a time in training: dlogits of 1,024 rows stay in L3 between the
-/// products that use them, and the products are long enough.
-constexpr std::int64_t kTrainingChunk = 1024;
-/// The same without gradients, where logits are f32.
-constexpr std::int64_t kEvaluationChunk = 256;
+/// Rows of f32 logits that exist at a time.
+constexpr std::int64_t kLogitsRows = 256;
+/// Rows of dlogits that exist at a time: each chunk reads and writes all of dwte, so few of them.
+constexpr std::int64_t kHeadRows = 1024;
 /// Up to this many new rows attend one by one: a block of 64 queries would be mostly empty.
 constexpr std::int64_t kFewRows = 8;
 
@@ -73,15 +72,15 @@ class CpuBackend final : public Backend {
     const std::int64_t attention =
         training ? table_.attention_backward_scratch(length, size)
                  : std::max(table_.attention_forward_scratch(context, size), context);
-    const std::int64_t chunk = std::min(rows, training ? kTrainingChunk : kEvaluationChunk);
-    const std::size_t logits =
-        training ? static_cast<std::size_t>(chunk * padded_vocab) * size_of(compute_type())
-                 : float_bytes(chunk * padded_vocab);
+    const HeadScratch head = head_scratch(rows, padded_vocab, training);
+    const std::size_t logits = head.logits_bytes + head.dlogits_bytes;
     const std::size_t sums = float_bytes(parts(rows, kSumRows) * 4 * channels);
     const std::size_t ours = std::max(
         {static_cast<std::size_t>(base::thread_count()) * float_bytes(attention), logits, sums});
     // Layers: qkv, projection, in, out; the head's chunk.
-    std::size_t theirs = products_->scratch_bytes(chunk, channels, padded_vocab, false);
+    const std::int64_t chunk = std::min(rows, kHeadRows);
+    std::size_t theirs =
+        products_->scratch_bytes(std::min(rows, kLogitsRows), channels, padded_vocab, false);
     for (const auto& [k, n] :
          {std::pair(channels, 3 * channels), std::pair(channels, channels),
           std::pair(channels, 4 * channels), std::pair(4 * channels, channels)}) {
@@ -329,35 +328,51 @@ class CpuBackend final : public Backend {
 
   // ---- head and loss ---------------------------------------------------------------------------
 
+  struct HeadScratch {
+    std::size_t logits_bytes = 0;  ///< 0: they lie where dlogits will
+    std::size_t dlogits_bytes = 0;
+  };
+  HeadScratch head_scratch(std::int64_t rows, std::int64_t padded_vocab, bool training) const {
+    const std::size_t logits = float_bytes(std::min(rows, kLogitsRows) * padded_vocab);
+    if (!training) return {.logits_bytes = logits, .dlogits_bytes = 0};
+    const std::int64_t elements = std::min(rows, kHeadRows) * padded_vocab;
+    return {.logits_bytes = compute_type() == DType::kF32 ? 0 : logits,
+            .dlogits_bytes = static_cast<std::size_t>(elements) * size_of(compute_type())};
+  }
+
   double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                       ConstView targets, std::int64_t vocab, float scale) override {
     const bool training = !dx.empty();
     const std::int64_t rows = x.dim(0);
-    const std::int64_t chunk = std::min(rows, training ? kTrainingChunk : kEvaluationChunk);
-    // Evaluation keeps f32 logits: its losses are read to more digits than bf16 has.
-    const DType logits_type = training ? compute_type() : DType::kF32;
-    void* logits =
-        scratch_.take(static_cast<std::size_t>(chunk * wte.outputs) * size_of(logits_type));
-    const auto softmax_loss =
-        logits_type == DType::kF32 ? table_.f32.softmax_loss : table_.bf16.softmax_loss;
-    for (std::int64_t first = 0; first < rows; first += chunk) {
-      const std::int64_t count = std::min(chunk, rows - first);
-      const void* inp = at(x, first * wte.inputs);
-      products_->multiply(logits, logits_type, inp, wte.forward, nullptr, count, wte.inputs,
-                          wte.outputs);
-      const SoftmaxLoss op{.logits = logits,
-                           .losses = losses.f32() + first,
-                           .targets = targets.i32() + first,
-                           .vocab = vocab,
-                           .stride = wte.outputs,
-                           .scale = scale,
-                           .gradient = training};
-      base::parallel_for_dynamic(
-          count, [&](std::int64_t row) { softmax_loss(op, row, row + 1); }, 4);
+    const HeadScratch scratch = head_scratch(rows, wte.outputs, training);
+    auto* memory =
+        static_cast<std::byte*>(scratch_.take(scratch.logits_bytes + scratch.dlogits_bytes));
+    for (std::int64_t first = 0; first < rows; first += kHeadRows) {
+      const std::int64_t count = std::min(kHeadRows, rows - first);
+      for (std::int64_t row = 0; row < count; row += kLogitsRows) {
+        const std::int64_t part = std::min(kLogitsRows, count - row);
+        std::byte* dlogits = memory + scratch.logits_bytes +
+                             static_cast<std::size_t>(row * wte.outputs) * size_of(compute_type());
+        // f32 logits become their gradients in place; bf16 ones would spoil the losses.
+        auto* logits = reinterpret_cast<float*>(scratch.logits_bytes == 0 ? dlogits : memory);
+        products_->multiply(logits, DType::kF32, at(x, (first + row) * wte.inputs), wte.forward,
+                            nullptr, part, wte.inputs, wte.outputs);
+        const SoftmaxLoss op{.logits = logits,
+                             .dlogits = training ? dlogits : nullptr,
+                             .losses = losses.f32() + first + row,
+                             .targets = targets.i32() + first + row,
+                             .vocab = vocab,
+                             .stride = wte.outputs,
+                             .scale = scale};
+        base::parallel_for_dynamic(
+            part, [&](std::int64_t n) { typed_.softmax_loss(op, n, n + 1); }, 4);
+      }
       if (!training) continue;
-      products_->multiply(at(dx, first * wte.inputs), compute_type(), logits, wte.backward, nullptr,
-                          count, wte.outputs, wte.inputs);
-      products_->add_transposed(dwte.f32(), logits, inp, wte.outputs, count, wte.inputs);
+      const std::byte* dlogits = memory + scratch.logits_bytes;
+      products_->multiply(at(dx, first * wte.inputs), compute_type(), dlogits, wte.backward,
+                          nullptr, count, wte.outputs, wte.inputs);
+      products_->add_transposed(dwte.f32(), dlogits, at(x, first * wte.inputs), wte.outputs, count,
+                                wte.inputs);
     }
     double sum = 0;
     for (std::int64_t n = 0; n < rows; ++n) sum += static_cast<double>(losses.f32()[n]);
@@ -367,7 +382,7 @@ class CpuBackend final : public Backend {
   void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                       std::int64_t vocab) override {
     const std::int64_t rows = x.dim(0);
-    const std::int64_t chunk = std::min(rows, kEvaluationChunk);
+    const std::int64_t chunk = std::min(rows, kLogitsRows);
     float* padded = scratch_.take_floats(static_cast<std::size_t>(chunk * wte.outputs));
     for (std::int64_t first = 0; first < rows; first += chunk) {
       const std::int64_t count = std::min(chunk, rows - first);

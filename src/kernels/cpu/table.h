@@ -94,15 +94,15 @@ inline constexpr std::int64_t kProductDepth = 256;
 inline constexpr std::int64_t kProductScratch =
     kProductRows * kProductDepth + kProductDepth * kProductColumns + kProductRows * kProductColumns;
 
-/// Softmax, loss and gradient of rows of logits.
+/// Softmax, loss and gradient of rows of f32 logits.
 struct SoftmaxLoss {
-  void* logits;  ///< (rows, stride); becomes scale * dloss/dlogits where `gradient`
+  const float* logits;  ///< (rows, stride)
+  void* dlogits;        ///< (rows, stride) A = scale * dloss/dlogits, may be logits; or null
   float* losses;
   const std::int32_t* targets;
   std::int64_t vocab;
   std::int64_t stride;  ///< padded vocabulary; the padding's gradient is 0
   float scale;
-  bool gradient;
 };
 
 struct AdamWStep {
