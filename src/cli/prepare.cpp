@@ -2,9 +2,13 @@
 
 #include "prepare/prepare.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "cli/cli.h"
 #include "cli/tokenizer_option.h"
@@ -34,12 +38,19 @@ std::string describe(const prepare::Progress& progress) {
                      human_duration((total - done) / std::max(rate, 1.0)));
 }
 
+/// "1 document", "7 documents".
+std::string counted(std::int64_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+/// What is in the folder.
 std::string describe(const data::Manifest& manifest) {
-  std::string text = fmt::format("{} documents, {} training tokens in {} shards",
-                                 manifest.documents, manifest.train_tokens, manifest.train.size());
+  std::string text = fmt::format("{}, {} in {}", counted(manifest.documents, "document"),
+                                 counted(manifest.train_tokens, "training token"),
+                                 counted(std::ssize(manifest.train), "shard"));
   if (manifest.validation_tokens > 0) {
-    text += fmt::format(", {} validation tokens in {}", manifest.validation_tokens,
-                        manifest.validation.size());
+    text += fmt::format(", {} in {}", counted(manifest.validation_tokens, "validation token"),
+                        counted(std::ssize(manifest.validation), "shard"));
   }
   return text;
 }
