@@ -1,0 +1,156 @@
+// Checkpoints: complete or absent, checked, the newest good one, pruned.
+
+#include "train/checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include "expect_error.h"
+#include "temporary_folder.h"
+
+namespace train {
+namespace {
+
+using testing::HasSubstr;
+
+model::Config small_config() {
+  model::Config config;
+  config.vocab_size = 10;
+  config.context = 4;
+  config.channels = 8;
+  config.heads = 2;
+  config.layers = 1;
+  config.end_of_text.reset();
+  return config;
+}
+
+/// A set whose values all tell the set and the place.
+model::ParameterSet filled(float base_value) {
+  model::ParameterSet set(small_config());
+  float next = base_value;
+  set.for_each([&](model::View& view, const model::ParameterInfo& info) {
+    const std::int64_t elements =
+        info.shape.elements() / info.shape[0] * info.file_rows;  // padding stays zero
+    for (std::int64_t i = 0; i < elements; ++i) view.f32()[i] = next += 0.25F;
+  });
+  return set;
+}
+
+std::vector<float> values_of(const model::ParameterSet& set) {
+  std::vector<float> values;
+  set.for_each([&](const model::View& view, const model::ParameterInfo&) {
+    values.insert(values.end(), view.f32(), view.f32() + view.elements());
+  });
+  return values;
+}
+
+class Checkpoints : public testing::Test {
+ protected:
+  base::Path save(std::int64_t step) {
+    const CheckpointState state{step, step * 64, {5, 2, 7}, small_config(), "test", 3};
+    return save_checkpoint(folder_.path(), state, filled(1), filled(1000), filled(2000));
+  }
+  void damage(const base::Path& file) {
+    std::string content = base::read_file(file);
+    content.back() = static_cast<char>(content.back() ^ 1);
+    base::write_file(file, content);
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(Checkpoints, ComeBackAsTheyWere) {
+  const base::Path path = save(1000);
+  EXPECT_EQ(path, folder_ / "checkpoints" / "step_00001000");
+  const CheckpointState state = check_checkpoint(path);
+  EXPECT_EQ(state.step, 1000);
+  EXPECT_EQ(state.tokens, 64000);
+  EXPECT_EQ(state.loader, (data::LoaderState{5, 2, 7}));
+  EXPECT_EQ(state.config, small_config());
+  EXPECT_EQ(state.backend, "test");
+  EXPECT_EQ(state.threads, 3);
+  model::ParameterSet p(small_config()), m(small_config()), v(small_config());
+  load_checkpoint(path, p, m, v);
+  EXPECT_EQ(values_of(p), values_of(filled(1)));
+  EXPECT_EQ(values_of(m), values_of(filled(1000)));
+  EXPECT_EQ(values_of(v), values_of(filled(2000)));
+}
+
+TEST_F(Checkpoints, TheNewestGoodOneIsChosen) {
+  CheckpointState state;
+  std::vector<std::string> skipped;
+  EXPECT_FALSE(newest_checkpoint(folder_.path(), state, skipped));
+  save(5);
+  save(30);
+  save(200);
+  base::create_folders(folder_ / "checkpoints" / "step_00000900.tmp.77");
+  base::create_folders(folder_ / "checkpoints" / "step_x");
+  EXPECT_EQ(newest_checkpoint(folder_.path(), state, skipped)->step, 200);
+  EXPECT_TRUE(skipped.empty());
+  damage(folder_ / "checkpoints" / "step_00000200" / "adam_v.safetensors");
+  std::filesystem::remove(folder_ / "checkpoints" / "step_00000030" / "adam_m.safetensors");
+  EXPECT_EQ(newest_checkpoint(folder_.path(), state, skipped)->step, 5);
+  EXPECT_EQ(state.step, 5);
+  ASSERT_EQ(skipped.size(), 2U);
+  EXPECT_THAT(skipped[0], HasSubstr("adam_v.safetensors: expected checksum "));
+  EXPECT_THAT(skipped[1], HasSubstr("adam_m.safetensors"));
+}
+
+TEST_F(Checkpoints, NoGoodOneAmongThemIsAnErrorAndNotAFreshStart) {
+  const base::Path path = save(5);
+  damage(path / "parameters.safetensors");
+  CheckpointState state;
+  std::vector<std::string> skipped;
+  const std::string message = error_of([&] { newest_checkpoint(folder_.path(), state, skipped); });
+  EXPECT_THAT(message, HasSubstr("none of the 1 checkpoints can be used"));
+}
+
+TEST_F(Checkpoints, RefuseAStateOfAnotherVersionOrShape) {
+  const base::Path path = save(5);
+  std::string state = base::read_file(path / "state.json");
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    std::string changed = state;
+    changed.replace(changed.find(from), from.size(), to);
+    base::write_file(path / "state.json", changed);
+    return error_of([&] { check_checkpoint(path); });
+  };
+  EXPECT_THAT(replace("\"version\": 1", "\"version\": 2"), HasSubstr("expected version 1, got 2"));
+  EXPECT_THAT(replace("\"tokens\"", "\"token\""), HasSubstr("broken checkpoint state"));
+  EXPECT_THAT(replace("\"n_head\"", "\"heads\""), HasSubstr("broken configuration"));
+  EXPECT_THAT(replace("{", "["), HasSubstr("state.json"));
+}
+
+TEST_F(Checkpoints, KeepTheNewest) {
+  for (const std::int64_t step : {1, 2, 3, 4}) save(step);
+  prune_checkpoints(folder_.path(), 0);
+  EXPECT_EQ(list_checkpoints(folder_.path()).size(), 4U);
+  prune_checkpoints(folder_.path(), 2);
+  const auto left = list_checkpoints(folder_.path());
+  ASSERT_EQ(left.size(), 2U);
+  EXPECT_EQ(left[0].step, 3);
+  EXPECT_EQ(left[1].step, 4);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_ / "checkpoints"), {}), 2);
+}
+
+TEST_F(Checkpoints, ASecondOneOfTheSameStepReplacesTheFirst) {
+  const base::Path path = save(5);
+  damage(path / "parameters.safetensors");
+  save(5);
+  EXPECT_NO_THROW(check_checkpoint(path));
+}
+
+TEST_F(Checkpoints, TheRunsModelIsAModelDirectoryWithTheTokenizersFiles) {
+  TemporaryFolder tokenizer;
+  base::write_file(tokenizer / "vocab.json", "{}");
+  base::write_file(tokenizer / "merges.txt", "#version");
+  save_run_model(folder_.path(), filled(1), tokenizer.path());
+  save_run_model(folder_.path(), filled(3), tokenizer.path());
+  EXPECT_EQ(base::read_file(folder_ / "model" / "vocab.json"), "{}");
+  EXPECT_EQ(base::read_file(folder_ / "model" / "merges.txt"), "#version");
+  EXPECT_EQ(model::read_config(folder_ / "model"), small_config());
+  auto model = model::load_model(
+      folder_ / "model", kernels::make_backend(kernels::Device::kReference, base::DType::kF32),
+      false);
+  EXPECT_EQ(values_of(model.parameters()), values_of(filled(3)));
+}
+
+}  // namespace
+}  // namespace train

@@ -1,0 +1,323 @@
+// Whole runs of milliseconds: what they leave, what they refuse.
+
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <limits>
+
+#include "base/parallel.h"
+#include "expect_error.h"
+#include "train/checkpoint.h"
+#include "train/helpers.h"
+
+namespace train {
+namespace {
+
+using testing::HasSubstr;
+
+class Run : public testing::Test {
+ protected:
+  Run() { make_data(folder_ / "data"); }
+  Options options() const { return small_run(folder_ / "data", run()); }
+  base::Path run() const { return folder_ / "run"; }
+  std::string refusal(const Options& o) {
+    return error_of([&] { Trainer trainer(o); });
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(Run, LearnsAndLeavesAWholeRunDirectory) {
+  Options o = options();
+  o.steps = 60;
+  o.checkpoint_every = 25;
+  const Outcome outcome = run_steps(o);
+  EXPECT_EQ(outcome.end, End::kFinished);
+  EXPECT_EQ(outcome.steps_done, 60);
+  EXPECT_NEAR(*outcome.first_loss, std::log(50.0), 0.1);
+  EXPECT_LT(*outcome.last_loss, *outcome.first_loss - 0.5);
+  EXPECT_TRUE(outcome.last_validation_loss);
+  EXPECT_EQ(outcome.checkpoint, run() / "checkpoints" / "step_00000060");
+  EXPECT_EQ(list_checkpoints(run()).size(), 3U);  // 25, 50, 60
+  for (const char* name :
+       {"train.json", "log.jsonl", "loss.svg", "model/config.json", "model/model.safetensors"}) {
+    EXPECT_TRUE(std::filesystem::exists(run() / name)) << name;
+  }
+  const LogContent log = read_log(run() / "log.jsonl");
+  ASSERT_EQ(log.steps.size(), 60U);
+  EXPECT_TRUE(log.finished);
+  EXPECT_EQ(log.steps[59].tokens, 60 * 32);
+  for (const StepReport& step : log.steps) {
+    EXPECT_EQ(step.validation_loss.has_value(), (step.step + 1) % 5 == 0);
+  }
+}
+
+TEST_F(Run, LogsTheRateOfEachStep) {
+  Options o = options();
+  o.warmup_steps = 3;
+  run_steps(o);
+  for (const StepReport& step : read_log(run() / "log.jsonl").steps) {
+    EXPECT_EQ(step.learning_rate,
+              learning_rate_at(Schedule::kCosine, step.step, 15, 3, 1e-2, 1e-2 * 0.1));
+  }
+}
+
+/// The same batch cut into micro-batches in another way gives the same losses up to rounding.
+TEST_F(Run, AveragesOverAllMicroBatches) {
+  Options whole = options(), cut = options();
+  whole.micro_batch = 4;
+  cut.micro_batch = 1;
+  cut.out = folder_ / "cut";
+  whole.device = cut.device = kernels::Device::kReference;
+  run_steps(whole);
+  run_steps(cut);
+  const auto a = read_log(run() / "log.jsonl").steps;
+  const auto b = read_log(folder_ / "cut" / "log.jsonl").steps;
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    EXPECT_NEAR(a[i].loss, b[i].loss, 1e-5);
+    EXPECT_NEAR(a[i].grad_norm, b[i].grad_norm, 1e-4);
+  }
+}
+
+TEST_F(Run, IsTheSameTwice) {
+  Options o = options();
+  run_steps(o);
+  o.out = folder_ / "again";
+  run_steps(o);
+  EXPECT_EQ(numbers_of(run()), numbers_of(folder_ / "again"));
+  o.out = folder_ / "other";
+  o.seed = 2;
+  run_steps(o);
+  EXPECT_NE(numbers_of(run()), numbers_of(folder_ / "other"));
+}
+
+TEST_F(Run, WritesItsEffectiveOptionsAsAConfigFile) {
+  Options o = options();
+  run_steps(o);
+  Options again = read_options(run() / "train.json");
+  EXPECT_EQ(again.threads, 2);
+  EXPECT_EQ(again.preset, "124m");
+  EXPECT_EQ(again.vocab_size, 50);
+  EXPECT_EQ(again.warmup_steps, 0);
+  EXPECT_FALSE(again.max_seconds);
+  again.out = folder_ / "again";
+  run_steps(again);
+  EXPECT_EQ(numbers_of(run()), numbers_of(folder_ / "again"));
+}
+
+TEST_F(Run, StopsWhenTheTimeIsUp) {
+  Options o = options();
+  o.steps = 1'000'000;
+  o.max_seconds = 0.05;
+  o.validate_every = 0;
+  const Outcome outcome = run_steps(o);
+  EXPECT_EQ(outcome.end, End::kTimeUp);
+  EXPECT_LT(outcome.steps_done, 1'000'000);
+  ASSERT_TRUE(outcome.checkpoint);
+  EXPECT_EQ(check_checkpoint(*outcome.checkpoint).step, outcome.steps_done);
+}
+
+TEST_F(Run, WritesSamples) {
+  Options o = options();
+  o.sample_every = 10;
+  Trainer trainer(o);
+  Callbacks callbacks;
+  callbacks.sample = [](model::Gpt2&, std::int64_t step) { return fmt::format("at {}", step); };
+  trainer.run(callbacks);
+  EXPECT_EQ(base::read_file(run() / "samples" / "step_00000010.txt"), "at 10");
+  EXPECT_EQ(base::read_file(run() / "samples" / "step_00000015.txt"), "at 15");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(run() / "samples"), {}), 2);
+}
+
+TEST_F(Run, SamplingDoesNotDisturbTraining) {
+  Options o = options();
+  run_steps(o);
+  o.out = folder_ / "sampled";
+  o.sample_every = 1;
+  Trainer trainer(o);
+  Callbacks callbacks;
+  callbacks.sample = [](model::Gpt2& model, std::int64_t) {
+    std::vector<float> logits(50);
+    model::KvCache cache(model.config(), model.backend().compute_type());
+    model.decode(cache, std::vector<std::int32_t>{1, 2, 3}, logits);
+    return std::string();
+  };
+  trainer.run(callbacks);
+  EXPECT_EQ(numbers_of(run()), numbers_of(folder_ / "sampled"));
+}
+
+TEST_F(Run, StartsFromAModelAndKeepsItsContext) {
+  Options o = options();
+  o.steps = 60;
+  run_steps(o);
+  Options next;
+  next.data = folder_ / "data";
+  next.out = folder_ / "next";
+  next.init = run() / "model";
+  next.context = 4;
+  next.steps = 2;
+  next.micro_batch = 8;
+  next.batch_tokens = 128;
+  next.precision = base::DType::kF32;
+  const Outcome outcome = run_steps(next);
+  EXPECT_LT(*outcome.first_loss, std::log(50.0) - 0.2);  // it had learnt already
+  EXPECT_EQ(model::read_config(folder_ / "next" / "model").context, 4);
+  next.resume = true;
+  std::filesystem::remove_all(run());  // the checkpoint has all that is needed
+  EXPECT_TRUE(Trainer(next).finished());
+}
+
+TEST_F(Run, StopsBeforeAStepWithoutAFiniteLoss) {
+  Options o = options();
+  run_steps(o);
+  {  // a model with one broken weight
+    auto model = model::load_model(
+        run() / "model", kernels::make_backend(kernels::Device::kReference, base::DType::kF32),
+        false);
+    model.parameters().lnf_bias.f32()[0] = std::numeric_limits<float>::quiet_NaN();
+    base::create_folders(folder_ / "broken");
+    model::save_model(folder_ / "broken", model.parameters());
+  }
+  Options broken;
+  broken.data = folder_ / "data";
+  broken.out = folder_ / "nan";
+  broken.init = folder_ / "broken";
+  broken.micro_batch = 2;
+  broken.batch_tokens = 32;
+  broken.steps = 5;
+  broken.precision = base::DType::kF32;
+  broken.order = data::Order::kSequential;
+  EXPECT_EQ(error_of([&] { run_steps(broken); }),
+            "step 0: the loss is nan (micro-batch 1 of 2, epoch 0, window 0 of 26); training "
+            "stopped; try a lower --lr than 0.0006 or more --warmup-steps than 0, and look at the "
+            "text of that batch");
+  const LogContent log = read_log(folder_ / "nan" / "log.jsonl");
+  EXPECT_TRUE(log.steps.empty());
+  EXPECT_FALSE(log.finished);
+  EXPECT_TRUE(list_checkpoints(folder_ / "nan").empty());
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "nan" / "model"));
+}
+
+TEST_F(Run, StopsWhenTheRateMakesItExplode) {
+  Options o = options();
+  o.steps = 200;
+  o.learning_rate = 1e30;
+  o.weight_decay = 1e10;
+  o.warmup_steps = 0;
+  EXPECT_THAT(error_of([&] { run_steps(o); }), HasSubstr("try a lower --lr than 1e+30"));
+}
+
+TEST_F(Run, DoesWithoutValidation) {
+  make_data(folder_ / "none", {.validation_tokens = 0});
+  Options o = options();
+  o.data = folder_ / "none";
+  const Outcome outcome = run_steps(o);
+  EXPECT_EQ(outcome.end, End::kFinished);
+  EXPECT_FALSE(outcome.last_validation_loss);
+}
+
+TEST_F(Run, CopiesTheTokenizersFilesOfTheData) {
+  base::write_file(folder_ / "data" / "vocab.json", "{\"a\": 0}");
+  base::write_file(folder_ / "data" / "merges.txt", "#version: 0.2\n");
+  run_steps(options());
+  EXPECT_EQ(base::read_file(run() / "model" / "vocab.json"), "{\"a\": 0}");
+}
+
+// ---- refusals
+// -------------------------------------------------------------------------------------
+
+TEST_F(Run, RefusesAFolderWithAnotherRunOrOtherFilesAndLeavesItAlone) {
+  Options o = options();
+  run_steps(o);
+  const std::string before = base::read_file(run() / "log.jsonl");
+  EXPECT_THAT(refusal(o), HasSubstr("already holds a run; continue it with --resume"));
+  EXPECT_EQ(base::read_file(run() / "log.jsonl"), before);
+  o.out = folder_ / "data";
+  EXPECT_THAT(refusal(o), HasSubstr("holds other files"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "data" / "train.json"));
+}
+
+TEST_F(Run, WritesNothingWhenItRefuses) {
+  Options o = options();
+  o.batch_tokens = 33;
+  EXPECT_THAT(refusal(o), HasSubstr("nearest valid values"));
+  o = options();
+  o.data = folder_ / "missing";
+  refusal(o);
+  o = options();
+  o.micro_batch = std::int64_t{1} << 26;
+  o.batch_tokens = std::int64_t{1} << 29;
+  EXPECT_THAT(refusal(o), HasSubstr("lower --micro-batch from 67108864 to "));
+  EXPECT_FALSE(std::filesystem::exists(run()));
+}
+
+TEST_F(Run, SaysWhatIsMissing) {
+  Options o = options();
+  o.data.reset();
+  EXPECT_EQ(refusal(o), "train: no data given; add --data DIR (made by 'gpt2 prepare')");
+  o = options();
+  o.out.reset();
+  EXPECT_EQ(refusal(o), "train: no run directory given; add --out DIR");
+}
+
+TEST_F(Run, NamesAnIdOutsideTheVocabulary) {
+  std::filesystem::remove(folder_ / "data" / "manifest.json");
+  Options o = options();
+  o.vocab_size = 10;
+  EXPECT_THAT(error_of([&] { run_steps(o); }), HasSubstr(".bin"));
+}
+
+/// A file system of `kilobytes`, or nothing where this user may not mount.
+class SmallDisk {
+ public:
+  SmallDisk(const base::Path& path, int kilobytes) : path_(path) {
+    base::create_folders(path);
+    mounted_ =
+        ::mount("none", path.c_str(), "tmpfs", 0, fmt::format("size={}k", kilobytes).c_str()) == 0;
+  }
+  ~SmallDisk() {
+    if (mounted_) ::umount2(path_.c_str(), MNT_DETACH);
+  }
+  bool mounted() const { return mounted_; }
+  void make_read_only() {
+    ::mount("none", path_.c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, nullptr);
+  }
+
+ private:
+  base::Path path_;
+  bool mounted_ = false;
+};
+
+TEST_F(Run, LeavesNothingHalfWrittenOnAFullDisk) {
+  SmallDisk disk(folder_ / "disk", 200);
+  if (!disk.mounted()) GTEST_SKIP() << "mounting a small file system needs root";
+  Options o = options();
+  o.out = folder_ / "disk" / "run";
+  o.steps = 500;
+  o.checkpoint_every = 1;
+  o.keep_checkpoints = 0;
+  EXPECT_THAT(error_of([&] { run_steps(o); }), HasSubstr("No space left on device"));
+  const auto checkpoints = list_checkpoints(*o.out);
+  ASSERT_FALSE(checkpoints.empty());
+  for (const Checkpoint& checkpoint : checkpoints) {
+    EXPECT_NO_THROW(check_checkpoint(checkpoint.folder));
+  }
+  const std::string log = base::read_file(*o.out / "log.jsonl");
+  EXPECT_EQ(log.back(), '\n');
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(*o.out / "checkpoints"), {}),
+            static_cast<std::ptrdiff_t>(checkpoints.size()));
+  EXPECT_NO_THROW(model::read_config(*o.out / "model"));
+}
+
+TEST_F(Run, SaysThatTheFolderIsReadOnly) {
+  SmallDisk disk(folder_ / "disk", 200);
+  if (!disk.mounted()) GTEST_SKIP() << "mounting a small file system needs root";
+  disk.make_read_only();
+  Options o = options();
+  o.out = folder_ / "disk" / "run";
+  EXPECT_THAT(error_of([&] { run_steps(o); }), HasSubstr("Read-only file system"));
+}
+
+}  // namespace
+}  // namespace train
