@@ -2,9 +2,15 @@
 /// Bytes <-> token ids: GPT-2's byte-level byte-pair encoding.
 ///
 /// Law: knows ids and strings, nothing of floats, shards or models. Exact: the same ids as OpenAI's
-/// encoder for every valid UTF-8 text; invalid UTF-8 encodes byte by byte, and decoding any ids
-/// that encode() gave returns the very bytes it was given. Source: Radford et al. 2019 (GPT-2),
-/// section 2.2; Sennrich, Haddow, Birch 2016 (arXiv:1508.07909).
+/// encoder for every valid UTF-8 text, and decoding any ids that encode() gave returns the very
+/// bytes it was given.
+///
+/// Invalid UTF-8: a byte that is part of no well-formed character (Unicode 16.0, table 3-7) becomes
+/// its own single-byte token. No merge joins it to a neighbour; it is no white space, and a space
+/// before it stays a token of its own.
+///
+/// Source: Radford et al. 2019 (GPT-2), section 2.2; Sennrich, Haddow, Birch 2016
+/// (arXiv:1508.07909).
 
 #include <cstdint>
 #include <memory>
@@ -32,7 +38,9 @@ class Tokenizer {
  public:
   /// GPT-2's own vocabulary (50,257 entries), embedded in the program; needs no file.
   static const Tokenizer& gpt2();
-  /// Reads `folder`/vocab.json and `folder`/merges.txt (Hugging Face's files).
+  /// Reads `folder`/vocab.json and `folder`/merges.txt (Hugging Face's files): up to 65,536 tokens
+  /// with ids from 0 on without holes, every single byte among them, so that any text can be
+  /// encoded. merges.txt may lack its version line, the vocabulary may lack <|endoftext|>.
   /// Throws Error naming the file, and the line or entry, when either is missing or inconsistent.
   static Tokenizer load(const base::Path& folder);
   /// True when `folder` holds both files.
@@ -65,7 +73,7 @@ class Tokenizer {
   std::unique_ptr<const Tables> tables_;
 };
 
-/// Encodes texts with a bounded cache of its own: one object a thread.
+/// Encodes texts with a bounded cache of its own (about 3 MiB): one object a thread.
 /// Time is linear in the text's length whatever the text is.
 class Encoder {
  public:

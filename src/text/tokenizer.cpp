@@ -29,7 +29,11 @@ class PieceCache {
   /// A piece, zero-padded, its length in the last byte; never all zeros.
   struct Key {
     std::array<std::uint64_t, kKeyBytes / 8> words;
-    bool operator==(const Key&) const = default;
+    bool operator==(const Key& other) const {
+      std::uint64_t difference = 0;  // without branches or calls: this is the hottest comparison
+      for (std::size_t i = 0; i < words.size(); ++i) difference |= words[i] ^ other.words[i];
+      return difference == 0;
+    }
   };
   struct Entry {
     Key key{};
