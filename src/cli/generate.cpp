@@ -204,8 +204,10 @@ void add_sampling_options(CLI::App& command, GenerateOptions& options) {
       .add_option("--min-p", sampling.min_p,
                   "Then among tokens with at least this part of the best one's probability")
       ->capture_default_str();
-  command.add_option("--seed", options.seed,
-                     "Repeat a generation exactly (default: another one each time)");
+  command
+      .add_option("--seed", options.seed,
+                  "Repeat a generation exactly (default: another one each time)")
+      ->check(CLI::NonNegativeNumber);  // CLI11 would wrap a negative one around
 }
 
 }  // namespace

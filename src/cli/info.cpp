@@ -61,13 +61,14 @@ void add_tensors(Report& report, const formats::TensorFile& file) {
     elements += tensor.elements();
     types.insert(tensor.type_name);
   }
+  std::string names;
+  for (const std::string& type : types) names += (names.empty() ? "" : " ") + type;
   report.json["tensors"] = file.tensors().size();
   report.json["elements"] = elements;
   report.json["types"] = types;
   report.json["bytes"] = bytes;
-  report.row("weights",
-             fmt::format("{} tensors, {}, {}", file.tensors().size(), fmt::join(types, " "),
-                         human_bytes(static_cast<double>(bytes))));
+  report.row("weights", fmt::format("{} tensors, {}, {}", file.tensors().size(), names,
+                                    human_bytes(static_cast<double>(bytes))));
 }
 
 std::string hex(std::uint64_t hash) { return fmt::format("{:016x}", hash); }

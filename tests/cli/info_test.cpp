@@ -34,7 +34,7 @@ TEST(InfoCommand, DescribesAModelDirectory) {
   EXPECT_EQ(result.at("kind"), "model");
   EXPECT_EQ(result.at("path"), golden("tiny"));
   EXPECT_EQ(result.at("layers"), 2);
-  EXPECT_EQ(result.at("heads"), 4);
+  EXPECT_EQ(result.at("heads"), 2);
   EXPECT_EQ(result.at("channels"), 32);
   EXPECT_EQ(result.at("context"), 16);
   EXPECT_EQ(result.at("vocab_size"), 97);

@@ -52,11 +52,12 @@ inline std::string quoted(const std::string& word) {
   return result + "'";
 }
 
-/// Runs `gpt2 arguments...` with `input` on stdin.
+/// Runs `gpt2 arguments...` with `input` on stdin. One thread unless the arguments say otherwise:
+/// many tests run at once, and threads that wait for each other on a busy machine wait long.
 inline Ran run(const std::vector<std::string>& arguments, const std::string& input = "") {
   const TemporaryFolder folder;
   base::write_file(folder / "in", input);
-  std::string command = quoted(GPT2_BINARY);
+  std::string command = "OMP_NUM_THREADS=1 " + quoted(GPT2_BINARY);
   for (const std::string& argument : arguments) command += " " + quoted(argument);
   command +=
       " <" + quoted(folder / "in") + " >" + quoted(folder / "out") + " 2>" + quoted(folder / "err");

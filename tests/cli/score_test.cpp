@@ -66,7 +66,7 @@ TEST(ScoreCommand, LogProbabilitiesAreTheReferences) {
 TEST(ScoreCommand, ShortTextsHaveNoLoss) {
   const TemporaryFolder folder;
   model_testing::write_scripted_model(folder / "model", "x");
-  base::write_file(folder / "in.jsonl", "{\"text\": \"\"}\n{\"ids\": [5]}\r\n\n{\"text\": \"ab\"}");
+  base::write_file(folder / "in.jsonl", "{\"text\": \"\"}\n{\"ids\": [5]}\r\n\n{\"text\": \"xy\"}");
   const Ran ran = run({"score", "--model", folder / "model", "--jsonl", folder / "in.jsonl"});
   ASSERT_EQ(ran.code, 0) << ran.err;
   const auto lines = lines_of(ran.out);
@@ -145,8 +145,10 @@ TEST(ScoreCommand, BadLinesAreNamedByFileAndLine) {
         "\"ids\": position 1 (from 0): expected a token id from 0 to 96, got 97");
   fails("{\"ids\": [-1]}",
         "\"ids\": position 0 (from 0): expected a token id from 0 to 96, got -1");
-  fails("{\"ids\": [1.5]}", "got 1.5");
-  fails("{\"ids\": [1, \"x\"]}", "got \"x\"");
+  fails("{\"ids\": [1.5]}",
+        "\"ids\": position 0 (from 0): expected a token id from 0 to 96, got 1.5");
+  fails("{\"ids\": [1, \"x\"]}",
+        "\"ids\": position 1 (from 0): expected a token id from 0 to 96, got \"x\"");
   fails("{\"ids\": 5}", "\"ids\": expected a list of token ids, got number");
   fails("{\"id\": [1]}", "expected either \"text\" or \"ids\", got neither");
   fails("{\"ids\": [1], \"text\": \"\"}", "expected either \"text\" or \"ids\", got both");
