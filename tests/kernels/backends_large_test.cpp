@@ -29,10 +29,10 @@ TEST_P(LargeShapes, RowsOf768Channels) {
 }
 
 TEST_P(LargeShapes, Linear768) {
-  check(Linear{17, 768, 768});
-  check(Linear{9, 768, 3072, Epilogue::kGelu});
-  check(LinearBackward{9, 768, 768});
-  check(LinearBackward{5, 3072, 768, Epilogue::kGelu});
+  check(Linear{9, 768, 768});
+  check(Linear{3, 768, 3072, Epilogue::kGelu});
+  check(LinearBackward{5, 768, 768});
+  check(LinearBackward{3, 3072, 768, Epilogue::kGelu});
 }
 
 TEST_P(LargeShapes, Attention64) {
@@ -41,12 +41,12 @@ TEST_P(LargeShapes, Attention64) {
 }
 
 TEST_P(LargeShapes, HeadOf50257Tokens) {
-  check(HeadLoss{3, 48, 50257, 50304});
-  check(HeadLoss{2, 48, 50257, 50304, 1.0, 0, false});
-  check(HeadLogits{1, 48, 50257, 50304});
+  check(HeadLoss{3, 20, 50257, 50304});
+  check(HeadLoss{2, 20, 50257, 50304, 1.0, 0, false});
+  check(HeadLogits{1, 20, 50257, 50304});
 }
 
-TEST_P(LargeShapes, HeadOf768Channels) { check(HeadLoss{20, 768, 1000, 1024}); }
+TEST_P(LargeShapes, HeadOf768Channels) { check(HeadLoss{9, 768, 1000, 1024}); }
 
 }  // namespace
 }  // namespace kernels::test

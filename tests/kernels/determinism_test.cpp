@@ -60,8 +60,7 @@ class Determinism : public testing::TestWithParam<Subject> {
 };
 
 INSTANTIATE_TEST_SUITE_P(, Determinism,
-                         testing::Values(Subject{Device::kReference, DType::kF32},
-                                         Subject{Device::kCpu, DType::kF32},
+                         testing::Values(Subject{Device::kCpu, DType::kF32},
                                          Subject{Device::kCpu, DType::kBf16}),
                          [](const auto& suite) { return name_of(suite.param); });
 
@@ -69,7 +68,7 @@ TEST_P(Determinism, OurOwnSumsDoNotDependOnThreads) {
   for (const Named& operation : own_operations()) {
     base::set_thread_count(1);
     const auto alone = bits(operation);
-    for (const int threads : {2, 3, 7}) {
+    for (const int threads : {2, 3}) {
       base::set_thread_count(threads);
       EXPECT_EQ(bits(operation), alone) << operation.name << " on " << threads << " threads";
     }
@@ -79,7 +78,7 @@ TEST_P(Determinism, OurOwnSumsDoNotDependOnThreads) {
 TEST_P(Determinism, EveryRunOnTheSameThreadsGivesTheSameBits) {
   auto operations = own_operations();
   for (const Named& operation : products()) operations.push_back(operation);
-  for (const int threads : {1, 2, 3}) {
+  for (const int threads : {1, 3}) {
     base::set_thread_count(threads);
     for (const Named& operation : operations) {
       EXPECT_EQ(bits(operation), bits(operation)) << operation.name << " on " << threads;

@@ -5,7 +5,7 @@
 
 #include <functional>
 
-#include "kernels/helpers.h"
+#include "kernels/operations.h"
 
 namespace kernels::test {
 namespace {
@@ -463,6 +463,24 @@ TEST(ReferenceBf16, RoundsWeightsAndStoredActivationsOnceToNearestEven) {
   EXPECT_EQ(out.at(0), 1.0);
   EXPECT_EQ(out.at(1), 1 + 4 * 0x1p-8);
   EXPECT_EQ(out.at(2), 1 + 0x1p-7) << "just below the tie: rounded down";
+}
+
+TEST(ReferenceBf16, StaysWithinItsRoundingOfTheReferenceInF32) {
+  const Subject subject{Device::kReference, DType::kBf16};
+  against_reference(subject, Embed{3, 5, 17});
+  against_reference(subject, EmbedBackward{3, 5, 17});
+  against_reference(subject, LayerNorm{5, 33});
+  against_reference(subject, LayerNorm{3, 33, false});
+  against_reference(subject, LayerNormBackward{5, 33});
+  against_reference(subject, Linear{5, 15, 17, Epilogue::kGelu});
+  against_reference(subject, LinearBackward{5, 15, 17, Epilogue::kGelu});
+  against_reference(subject, Attention{2, 2, 33, 16});
+  against_reference(subject, AttentionBackward{2, 2, 33, 16});
+  against_reference(subject, AttentionCached{2, 13, 8, 4});
+  against_reference(subject, HeadLoss{7, 20, 97, 128});
+  against_reference(subject, HeadLoss{7, 20, 97, 128, 100.0, 3, false});
+  against_reference(subject, HeadLogits{3, 20, 97, 128});
+  against_reference(subject, AdamWSteps{{3, 17}});
 }
 
 }  // namespace
