@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <ranges>
 #include <string_view>
 #include <utility>
 
@@ -106,15 +105,11 @@ void Output::create() {
   std::error_code ignored;
   base::Path missing = fs::absolute(folder_).lexically_normal();
   if (!missing.has_filename()) missing = missing.parent_path();  // a trailing slash
-  std::vector<base::Path> absent;
   for (; !fs::exists(missing, ignored) && missing.has_relative_path();
        missing = missing.parent_path()) {
-    absent.push_back(missing);
+    created_.push_back(missing);
   }
-  for (const base::Path& path : std::views::reverse(absent)) {
-    base::create_folders(path);
-    created_.push_back(path);
-  }
+  if (!created_.empty()) base::create_folders(folder_);
   if (!fs::is_directory(folder_, ignored)) {
     base::fail("cannot write to {}: expected a folder, found a file", folder_.string());
   }
@@ -165,7 +160,7 @@ void Output::remove_ours() noexcept {
     fs::remove(folder_ / data::kUnfinishedName, ignored);  // last: until then it can be recognised
   }
   // A folder that has something in it after all stays.
-  for (const base::Path& path : std::views::reverse(created_)) fs::remove(path, ignored);
+  for (const base::Path& path : created_) fs::remove(path, ignored);
 }
 
 void Output::commit(const data::Manifest& manifest) {

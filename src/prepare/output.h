@@ -42,7 +42,7 @@ class Output {
   void remove_ours() noexcept;
 
   base::Path folder_;
-  std::vector<base::Path> created_;  // innermost last
+  std::vector<base::Path> created_;  // innermost first
   std::optional<base::FolderLock> lock_;
   bool claimed_ = false;
   bool committed_ = false;
