@@ -74,9 +74,8 @@ class Ranking {
   };
 
   const Entry& at(std::size_t rank) {
-    constexpr std::size_t kFirst =
-        64;  // ranks sorted at once; grows so that a full walk stays n log n
-    if (rank >= sorted_) sort_until(std::min(std::max(kFirst, 4 * (rank + 1)), entries_.size()));
+    constexpr std::size_t kFirst = 256;  // sorted at first, then 16 times more: few passes over V
+    if (rank >= sorted_) sort_until(std::min(std::max(kFirst, 16 * (rank + 1)), entries_.size()));
     return entries_[rank];
   }
 
