@@ -12,7 +12,7 @@ function(gpt2_room name)
 endfunction()
 
 # gpt2_test(NAME LABEL fast|medium|slow|gpu SOURCES file... LINKS target...
-#           [PREFIX text] [ENVIRONMENT VAR=value...] [TIMEOUT seconds] [NEEDS_BINARY])
+#           [PREFIX text] [ENVIRONMENT VAR=value] [TIMEOUT seconds] [NEEDS_BINARY])
 # One GoogleTest executable; each of its cases becomes one ctest test. A second call with the same
 # name registers the same cases once more (another PREFIX and ENVIRONMENT). NEEDS_BINARY: the cases
 # run the gpt2 program itself, whose path is the macro GPT2_BINARY.
@@ -31,8 +31,19 @@ function(gpt2_test name)
       add_dependencies(${name} gpt2)
     endif()
   endif()
+  list(LENGTH TEST_ENVIRONMENT variables)
+  if(variables GREATER 1)
+    message(FATAL_ERROR "gpt2_test(${name}): gtest_discover_tests passes on one variable only")
+  endif()
+  # Threads that wait for their turn give the core away: tests run side by side, and spinning ones
+  # took a hundred times longer.
+  set(properties LABELS ${TEST_LABEL} TIMEOUT ${TEST_TIMEOUT}
+                 ENVIRONMENT_MODIFICATION OMP_WAIT_POLICY=set:passive)
+  if(TEST_ENVIRONMENT)
+    list(APPEND properties ENVIRONMENT ${TEST_ENVIRONMENT})
+  endif()
   gtest_discover_tests(${name}
     TEST_PREFIX "${TEST_PREFIX}"
     DISCOVERY_MODE PRE_TEST
-    PROPERTIES LABELS ${TEST_LABEL} TIMEOUT ${TEST_TIMEOUT} ENVIRONMENT "${TEST_ENVIRONMENT}")
+    PROPERTIES ${properties})
 endfunction()

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,9 @@ inline std::string name_of(const BackendCase& c) {
   return std::string(c.device == kernels::Device::kReference ? "reference" : "cpu") + "_" +
          std::string(base::name_of(c.type));
 }
+
+/// For names of tests.
+inline void PrintTo(const BackendCase& c, std::ostream* out) { *out << name_of(c); }
 
 /// The reason to skip the cpu backend here: GPT2_CPU_ISA asks for what this processor lacks.
 inline std::string missing_instruction_set() {

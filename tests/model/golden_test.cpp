@@ -25,7 +25,7 @@ struct Tolerance {
   double gradient;       // one element, relative to the largest of its tensor
   double train_loss;     // during the ten steps, relative
   double parameter;      // after the ten steps, absolute
-  double gap;            // greedy ids are compared where the two best logits are further apart
+  double regret;         // how far below the best logit a greedy id may be
 };
 
 // f32: what the golden data's own float32 run reaches (its README: 1e-6 relative in loss, 1e-5 in
@@ -37,19 +37,20 @@ constexpr Tolerance kF32 = {.loss = 1e-6,
                             .gradient = 1e-5,
                             .train_loss = 1e-6,
                             .parameter = 1e-5,
-                            .gap = 1e-4};
+                            .regret = 1e-4};
 
-// bf16 keeps 8 bits: one rounding is 2^-9 = 0.2 % of a value. Adam's first steps move every element
-// by about lr whatever its gradient's size, so an element whose gradient is within rounding of zero
-// may end up two steps' sum (2 x 0.003 x 10) away.
-constexpr Tolerance kBf16 = {.loss = 1e-3,
-                             .token_loss = 0.03,
-                             .logit = 0.03,
-                             .gradient_norm = 0.02,
-                             .gradient = 0.05,
-                             .train_loss = 2e-3,
-                             .parameter = 0.06,
-                             .gap = 0.02};
+// bf16 keeps 8 bits: one rounding is 2^-9 = 0.2 % of a value. About twice to four times what was
+// seen on any instruction set. Adam's first steps move every element by about lr whatever its
+// gradient's size, so an element whose gradient is within rounding of zero may go the other way;
+// the ten steps' lr add up to 0.02.
+constexpr Tolerance kBf16 = {.loss = 5e-4,
+                             .token_loss = 0.015,
+                             .logit = 0.015,
+                             .gradient_norm = 0.01,
+                             .gradient = 0.025,
+                             .train_loss = 1e-3,
+                             .parameter = 0.03,
+                             .regret = 0.05};
 
 double mean_loss(double sum, const std::vector<std::int32_t>& targets) {
   const auto ignored = std::ranges::count(targets, kernels::kIgnoredTarget);
@@ -257,47 +258,38 @@ TEST_P(Golden, TenStepsOfAdamW) {
   EXPECT_GE(whole_tensors, 4U);
 }
 
-namespace {
-
-/// Greedy continuation; past the context the last n_positions ids are fed again from position 0.
-std::vector<std::int32_t> greedy(Gpt2& model, std::vector<std::int32_t> ids, std::size_t count) {
-  const auto context = static_cast<std::size_t>(model.config().context);
-  std::vector<float> logits(static_cast<std::size_t>(model.config().vocab_size));
-  model::KvCache cache(model.config(), model.backend().compute_type());
-  std::vector<std::int32_t> made;
-  std::size_t fed = 0;
-  while (made.size() < count) {
-    std::span<const std::int32_t> next = std::span(ids).subspan(fed);
-    if (ids.size() > context) {
-      cache.truncate(0);
-      next = std::span(ids).last(context);
-    }
-    model.decode(cache, next, logits);
-    fed = ids.size();
-    const auto best = std::ranges::max_element(logits) - logits.begin();
-    made.push_back(static_cast<std::int32_t>(best));
-    ids.push_back(made.back());
-  }
-  return made;
-}
-
-}  // namespace
-
+// The golden ids are fed whatever the model prefers, so that one near tie does not hide the rest.
+// In f32 the allowance is below every gap between the two best logits: the id must be the best.
 TEST_P(Golden, GreedyText) {
   GoldenRun run(GetParam(), true);
-  int compared = 0;
+  const auto context = static_cast<std::size_t>(run.model.config().context);
+  std::vector<float> logits(static_cast<std::size_t>(run.model.config().vocab_size));
   for (const std::string weights : {"initial", "trained"}) {
     if (weights == "trained") run.train();
     for (const json& c : run.ref["generation"]["cases"]) {
-      if (c["weights"] != weights || c["min_top2_gap"].get<double>() < run.tolerance.gap) continue;
-      const auto known = c["greedy_f64"].get<std::vector<std::int32_t>>();
-      EXPECT_EQ(greedy(run.model, c["prompt"].get<std::vector<std::int32_t>>(), known.size()),
-                known)
-          << weights << ", prompt of " << c["prompt"].size();
-      ++compared;
+      if (c["weights"] != weights) continue;
+      if (GetParam().backend.type == base::DType::kF32) {
+        ASSERT_GT(c["min_top2_gap"].get<double>(), run.tolerance.regret);
+      }
+      auto ids = c["prompt"].get<std::vector<std::int32_t>>();
+      model::KvCache cache(run.model.config(), run.model.backend().compute_type());
+      std::size_t fed = 0;
+      for (const json& known : c["greedy_f64"]) {
+        std::span<const std::int32_t> next = std::span(ids).subspan(fed);
+        if (ids.size() > context) {  // the last ids again, from position 0
+          cache.truncate(0);
+          next = std::span(ids).last(context);
+        }
+        run.model.decode(cache, next, logits);
+        fed = ids.size();
+        const auto id = known.get<std::int32_t>();
+        ASSERT_LE(*std::ranges::max_element(logits) - logits[static_cast<std::size_t>(id)],
+                  run.tolerance.regret)
+            << weights << ", prompt of " << c["prompt"].size() << ", position " << fed;
+        ids.push_back(id);
+      }
     }
   }
-  if (compared == 0) GTEST_SKIP() << "no case's gap is wide enough for this precision";
 }
 
 }  // namespace model_test

@@ -24,8 +24,10 @@ class Golden : public testing::TestWithParam<GoldenCase> {
   }
 };
 
-inline std::string golden_case_name(const testing::TestParamInfo<GoldenCase>& info) {
-  return info.param.model + "_" + name_of(info.param.backend);
+inline std::string name_of(const GoldenCase& c) { return c.model + "_" + name_of(c.backend); }
+inline void PrintTo(const GoldenCase& c, std::ostream* out) { *out << name_of(c); }
+inline std::string golden_case_name(const testing::TestParamInfo<GoldenCase>& c) {
+  return name_of(c.param);
 }
 
 }  // namespace model_test
