@@ -29,8 +29,8 @@ struct Plot {
 
 /// The picture as one self-contained SVG document (no script, no external font or style), readable
 /// on white and on dark pages. Long series are thinned to the picture's resolution (keeping each
-/// column's extremes), so the file stays small. Points are joined by rising x, whatever their order.
-/// Empty series give axes with a note "no data yet". The same plot gives the same bytes.
+/// column's extremes), so the file stays small. Points are joined by rising x, whatever their
+/// order. Empty series give axes with a note "no data yet". The same plot gives the same bytes.
 /// Throws Error when a series has not as many x as y.
 std::string svg(const Plot& plot);
 
