@@ -189,7 +189,7 @@ void print_header(const CommonOptions& common, const train::Trainer& trainer,
                            plan.train_tokens, plan.validation_tokens,
                            name_in(train::order_names(), *o.order)));
   line("steps",
-       fmt::format("{} of {} tokens ({} micro-batches of {} x {}): {:.3g} epochs", plan.steps,
+       fmt::format("{} of {} tokens ({} x micro-batch {} x context {}): {:.3g} epochs", plan.steps,
                    plan.batch_tokens, plan.accumulation, plan.micro_batch, plan.length,
                    static_cast<double>(plan.steps) * static_cast<double>(plan.batch_tokens) /
                        static_cast<double>(plan.train_tokens)));

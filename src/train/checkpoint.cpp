@@ -25,6 +25,8 @@ std::optional<std::int64_t> step_of_name(const std::string& name) {
   return std::stoll(digits);
 }
 
+std::string hex(std::uint32_t checksum) { return fmt::format("{:08x}", checksum); }
+
 CheckpointState state_from(const Json& json, const base::Path& file) {
   if (json.at("version").get<int>() != kVersion) {
     base::fail("{}: expected version {}, got {}; it was written by another version of gpt2",
@@ -93,9 +95,10 @@ base::Path save_checkpoint(const base::Path& run, const CheckpointState& state,
   const base::Path path = run / "checkpoints" / fmt::format("{}{:08}", kPrefix, state.step);
   base::AtomicFolder folder(path);
   Json checksums = Json::object();
-  checksums[kParameters] = model::save_parameters(folder.temporary() / kParameters, parameters);
-  checksums[kAdamM] = model::save_parameters(folder.temporary() / kAdamM, m);
-  checksums[kAdamV] = model::save_parameters(folder.temporary() / kAdamV, v);
+  checksums[kParameters] =
+      hex(model::save_parameters(folder.temporary() / kParameters, parameters));
+  checksums[kAdamM] = hex(model::save_parameters(folder.temporary() / kAdamM, m));
+  checksums[kAdamV] = hex(model::save_parameters(folder.temporary() / kAdamV, v));
   const Json json = {{"version", kVersion},
                      {"step", state.step},
                      {"tokens", state.tokens},
@@ -119,10 +122,10 @@ CheckpointState check_checkpoint(const base::Path& folder) {
     state = state_from(json, file);
     for (const char* name : {kParameters, kAdamM, kAdamV}) {
       const base::MappedFile content(folder / name);
-      const auto expected = json.at("crc32c").at(name).get<std::uint32_t>();
-      const std::uint32_t got = base::crc32c(content.bytes());
+      const auto expected = json.at("crc32c").at(name).get<std::string>();
+      const std::string got = hex(base::crc32c(content.bytes()));
       if (got != expected) {
-        base::fail("{}: expected checksum {:08x}, got {:08x}: the file is damaged",
+        base::fail("{}: expected checksum {}, got {}: the file is damaged",
                    (folder / name).string(), expected, got);
       }
     }

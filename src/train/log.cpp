@@ -118,7 +118,7 @@ void Log::event(const std::string& name, const Json& details) {
   Json line = Json::object();
   line["event"] = name;
   line.update(details);
-  append(line.dump());
+  append(text_of(line));
 }
 
 void Log::step(const StepReport& report) {

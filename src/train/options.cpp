@@ -190,13 +190,17 @@ Json options_json(const Options& options) {
   return json;
 }
 
+std::string text_of(const Json& json, int indent) {
+  return json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
 std::vector<std::string> contradictions(const Options& given, const Options& run) {
   std::vector<std::string> found;
   for_each_option([&](const char* name, auto member, OnResume rule) {
     if (rule == OnResume::kMayDiffer || !(given.*member) || given.*member == run.*member) return;
-    const std::string has = run.*member ? to_json_value(*(run.*member)).dump() : "none";
-    found.push_back(
-        fmt::format("--{} {} (the run has {})", name, to_json_value(*(given.*member)).dump(), has));
+    const std::string has = run.*member ? text_of(to_json_value(*(run.*member))) : "none";
+    found.push_back(fmt::format("--{} {} (the run has {})", name,
+                                text_of(to_json_value(*(given.*member))), has));
   });
   return found;
 }

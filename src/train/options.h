@@ -60,6 +60,9 @@ void for_each_option(Visit&& visit) {
 /// one sitting, not to the run.
 Json options_json(const Options& options);
 
+/// `json` as text; bytes of a path that are not UTF-8, which JSON cannot hold, become U+FFFD.
+std::string text_of(const Json& json, int indent = -1);
+
 /// "--lr 0.001 (the run has 0.0006)" for each option of `given` that must agree with `run` and does
 /// not.
 std::vector<std::string> contradictions(const Options& given, const Options& run);

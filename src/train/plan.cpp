@@ -17,7 +17,7 @@ constexpr std::int64_t kBatchTokens = 524288;
 constexpr std::int64_t kMicroBatch = 16;
 constexpr std::int64_t kWarmupSteps = 700;
 constexpr double kLearningRate = 6e-4;
-constexpr double kMinimumShare = 0.1;         // min-lr / lr, same source
+constexpr double kMinimumShare = 10;          // lr / min-lr, same source
 constexpr std::int64_t kBatchesOfData = 100;  // a batch is at most a hundredth of the data
 constexpr std::int64_t kWarmupShare = 20;     // warmup is at most a twentieth of the steps
 constexpr std::int64_t kValidationShare = 20, kValidationEvery = 250;  // about 20 points a curve
@@ -25,8 +25,9 @@ constexpr std::int64_t kSampleShare = 4, kSampleEvery = 1000;
 constexpr std::int64_t kCheckpointShare = 4, kCheckpointEvery = 500;
 constexpr std::int64_t kKeepCheckpoints = 3;
 constexpr std::uint64_t kSeed = 1337;
-// One validation reads this many windows, or more where they are short: enough for two digits.
-constexpr std::int64_t kValidationWindows = 64, kValidationTokens = 16384;
+// One validation reads two batches' worth of windows within these bounds: a forward pass over them
+// costs less than one step, and 64 windows of 1024 tokens tell two digits of the loss.
+constexpr std::int64_t kValidationBatches = 2, kFewestWindows = 16, kMostWindows = 64;
 
 constexpr double kGiga = 1e9;
 
@@ -44,7 +45,7 @@ void require(bool fine, std::string_view name, std::string_view expected, auto g
 void fill_numbers(Options& o) {
   const double lr = set_default(o.learning_rate, kLearningRate);
   require(std::isfinite(lr) && lr >= 0, "lr", "a number of at least 0", lr);
-  const double min_lr = set_default(o.min_learning_rate, lr * kMinimumShare);
+  const double min_lr = set_default(o.min_learning_rate, lr / kMinimumShare);
   require(min_lr >= 0 && min_lr <= lr, "min-lr", fmt::format("0 to the --lr of {}", lr), min_lr);
   set_default(o.schedule, Schedule::kCosine);
   const double decay = set_default(o.weight_decay, 0.1);
@@ -246,7 +247,8 @@ Plan resolve(Options& options, const DataFacts& facts, const std::optional<model
 
   const std::int64_t windows = std::max<std::int64_t>(0, plan.validation_tokens - 1) / plan.length;
   plan.validation_windows =
-      std::min(windows, std::max(kValidationWindows, kValidationTokens / plan.length));
+      std::min(windows, std::clamp(kValidationBatches * plan.batch_tokens / plan.length,
+                                   kFewestWindows, kMostWindows));
   plan.validate_every =
       choose_every(o.validate_every, "val-every", plan.steps, kValidationShare, kValidationEvery);
   if (windows == 0 && plan.validate_every > 0) {

@@ -32,7 +32,7 @@ void write_record(const base::Path& run, const RunRecord& record) {
   Json json = options_json(record.options);
   json["facts"] = {{"config", config_to_json(record.facts.config)},
                    {"data_fingerprint", record.facts.data_fingerprint}};
-  base::write_file(run / kRecord, json.dump(2) + "\n");
+  base::write_file(run / kRecord, text_of(json, 2) + "\n");
 }
 
 RunRecord read_record(const base::Path& run) {

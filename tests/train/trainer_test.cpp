@@ -58,7 +58,7 @@ TEST_F(Run, LogsTheRateOfEachStep) {
   run_steps(o);
   for (const StepReport& step : read_log(run() / "log.jsonl").steps) {
     EXPECT_EQ(step.learning_rate,
-              learning_rate_at(Schedule::kCosine, step.step, 15, 3, 1e-2, 1e-2 * 0.1));
+              learning_rate_at(Schedule::kCosine, step.step, 15, 3, 1e-2, 1e-2 / 10));
   }
 }
 
