@@ -1,5 +1,6 @@
 // The terminal: input, output, notes, the status line, numbers for people.
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -19,6 +20,13 @@ namespace {
 double now_seconds() {
   const auto since = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration<double>(since).count();
+}
+
+/// The part of an ASCII line that fits the terminal: a wrapped line could not be overwritten.
+std::string_view that_fits(std::string_view line) {
+  struct winsize size {};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 2) return line;
+  return line.substr(0, size.ws_col - 1U);
 }
 
 }  // namespace
@@ -71,7 +79,8 @@ void for_each_input_line(
     if (!text.empty() && text.back() == '\r') text.pop_back();
     line(text, ++number);
   }
-  if (stream.bad()) base::fail("cannot read {}: the read failed after line {}", path_or_dash, number);
+  if (stream.bad())
+    base::fail("cannot read {}: the read failed after line {}", path_or_dash, number);
 }
 
 void write_output(std::string_view bytes) {
@@ -99,7 +108,7 @@ void StatusLine::update(const std::string& text, bool force) {
   if (!force && now - last_seconds_ < kInterval) return;
   last_seconds_ = now;
   shown_ = true;
-  fmt::print(stderr, "\r\x1b[2K{}", text);
+  fmt::print(stderr, "\r\x1b[2K{}", that_fits(text));
   std::fflush(stderr);
 }
 
