@@ -4,6 +4,7 @@
 #include "prepare/prepare.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <utility>
 
@@ -24,6 +25,7 @@ constexpr std::size_t kPieceBytes = std::size_t{1} << 16;     // one task: some 
 constexpr std::size_t kPiecesPerThread = 16;                  // a batch a tenth of a second or so
 constexpr std::size_t kMaxBatchBytes = std::size_t{1} << 25;  // whatever the number of threads
 constexpr std::size_t kMaxBatchDocuments = std::size_t{1} << 15;  // short ones cost more than bytes
+constexpr std::size_t kMaxWorkers = 128;  // an encoder's cache takes some 3 MiB
 /// A stretch of text that cannot be cut is merged whole, at about 50 bytes of memory a byte.
 constexpr std::size_t kMaxUncutBytes = std::size_t{1} << 23;
 
@@ -46,9 +48,10 @@ class Pipeline {
         train_(folder, "train", options.shard_tokens),
         validation_(folder, "val", options.shard_tokens),
         splitter_(train_, validation_, options.validation_fraction) {
-    const auto threads = static_cast<std::size_t>(base::thread_count());
-    batch_bytes_ = std::min(threads * kPiecesPerThread * kPieceBytes, kMaxBatchBytes);
-    for (std::size_t i = 0; i < threads; ++i) encoders_.emplace_back(tokenizer);
+    const std::size_t workers =
+        std::min(static_cast<std::size_t>(base::thread_count()), kMaxWorkers);
+    batch_bytes_ = std::min(workers * kPiecesPerThread * kPieceBytes, kMaxBatchBytes);
+    for (std::size_t i = 0; i < workers; ++i) encoders_.emplace_back(tokenizer);
   }
 
   /// Reads a batch; one without pieces is the end.
@@ -65,11 +68,13 @@ class Pipeline {
 
   void encode(Batch& batch) {
     if (batch.ids.size() < batch.pieces.size()) batch.ids.resize(batch.pieces.size());
-    base::parallel_for_dynamic(std::ssize(batch.pieces), [&](std::int64_t i) {
-      const auto index = static_cast<std::size_t>(i);
-      auto& encoder = encoders_[static_cast<std::size_t>(base::thread_index())];
-      batch.ids[index].clear();
-      encoder.encode(batch.pieces[index].text, batch.ids[index]);
+    std::atomic<std::size_t> next = 0;  // pieces are of unequal cost: each worker takes one by one
+    base::parallel_for(std::ssize(encoders_), [&](std::int64_t worker) {
+      text::Encoder& encoder = encoders_[static_cast<std::size_t>(worker)];
+      for (std::size_t i = next++; i < batch.pieces.size(); i = next++) {
+        batch.ids[i].clear();
+        encoder.encode(batch.pieces[i].text, batch.ids[i]);
+      }
     });
   }
 
@@ -110,7 +115,7 @@ class Pipeline {
   ShardSequence train_;
   ShardSequence validation_;
   Splitter splitter_;
-  std::vector<text::Encoder> encoders_;  // one a thread
+  std::vector<text::Encoder> encoders_;  // one a worker
   std::size_t batch_bytes_ = 0;
   std::uint64_t bytes_done_ = 0;
   std::uint64_t text_bytes_ = 0;

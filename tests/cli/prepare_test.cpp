@@ -285,7 +285,7 @@ TEST(PrepareMemory, DoesNotGrowWithTheInput) {
   }
   const std::int64_t peak =
       peak_bytes({"prepare", (folder / "a.txt").string(), (folder / "b.jsonl").string(), "--out",
-                  (folder / "out").string(), "--quiet"});
+                  (folder / "out").string(), "--quiet", "--threads", "4"});
   EXPECT_LT(peak, std::int64_t{160} << 20);
   RecordProperty("peak_mib", static_cast<int>(peak >> 20));
 }
@@ -301,8 +301,8 @@ TEST(PrepareMemory, StaysUnderAGibibyteOnHostileInput) {
         << "{\"text\": \"" << repeated("word ", 13'000'000) << "\"}\n";
     std::ofstream(folder / "c.jsonl") << repeated("{\"text\": \"\"}\n", 1'000'000);
   }
-  const std::int64_t peak = peak_bytes(
-      {"prepare", folder.path().string(), "--out", (folder / "out").string(), "--quiet"});
+  const std::int64_t peak = peak_bytes({"prepare", folder.path().string(), "--out",
+                                        (folder / "out").string(), "--quiet", "--threads", "4"});
   EXPECT_LT(peak, std::int64_t{1} << 30);
   RecordProperty("peak_mib", static_cast<int>(peak >> 20));
 }
