@@ -78,8 +78,7 @@ class Reference : public testing::Test {
   Draw draw{DType::kF32};
 };
 
-// ---- attention
-// -----------------------------------------------------------------------------------
+// ---- attention ---------------------------------------------------------------------------------
 
 /// Causal attention with explicit matrices, one (batch, head) after another.
 Values attention(const Values& qkv, std::size_t batch, std::size_t heads, std::size_t length,
@@ -141,8 +140,29 @@ TEST_F(Reference, LogSumExpIsThatOfTheScaledScores) {
   EXPECT_NEAR(lse.at(1), std::log(std::exp(1.0) + std::exp(3.0)), 1e-6);
 }
 
-// ---- LayerNorm
-// -----------------------------------------------------------------------------------
+TEST_F(Reference, ScoresFarBelowZeroDoNotUnderflow) {
+  // One position that sees only itself, with a score of -10,000 / sqrt(1).
+  Tensor qkv(DType::kF32, {1, 3});
+  qkv.set(0, 100);
+  qkv.set(1, -100);
+  qkv.set(2, 0.5);
+  Tensor out = unwritten(DType::kF32, {1, 1});
+  Tensor lse = unwritten(DType::kF32, {1, 1, 1});
+  backend->attention_forward(out, lse, qkv);
+  EXPECT_EQ(out.at(0), 0.5);
+  EXPECT_EQ(lse.at(0), -10'000.0);
+
+  Tensor x(DType::kF32, {1, 1});
+  x.set(0, -100);
+  Tensor table(DType::kF32, {2, 1});
+  table.set(0, 100);
+  table.set(1, 100);
+  const Weight wte(*backend, table, WeightOrder::kOutIn);
+  Tensor losses = unwritten(DType::kF32, {1});
+  EXPECT_NEAR(backend->head_loss_forward(losses, x, wte, integers({1}), 2), std::log(2.0), 1e-9);
+}
+
+// ---- LayerNorm ---------------------------------------------------------------------------------
 
 Values layernorm(const Values& x, const Values& gain, const Values& bias) {
   const std::size_t channels = gain.size();
@@ -201,8 +221,7 @@ TEST_F(Reference, LayerNormAndItsGradientMatchTheFormula) {
   EXPECT_EQ(copy.bytes(), dres.bytes());
 }
 
-// ---- linear layers
-// -------------------------------------------------------------------------------
+// ---- linear layers -----------------------------------------------------------------------------
 
 double gelu(double z) {
   const double kPi = 3.14159265358979323846;
@@ -288,8 +307,7 @@ TEST_F(Reference, LinearGradientWithoutGeluIsTheTransposedProduct) {
                   values_of(inp)));
 }
 
-// ---- embedding
-// -----------------------------------------------------------------------------------
+// ---- embedding ---------------------------------------------------------------------------------
 
 TEST_F(Reference, EmbeddingAddsTokensAndPositionsAndScattersBack) {
   const Tensor ids = integers({2, 0, 2, 2, 1, 0});  // two sequences of three
@@ -334,8 +352,7 @@ TEST_F(Reference, EmbeddingStartsAtTheFirstPosition) {
   EXPECT_EQ(values_of(x), (Values{12, 13}));
 }
 
-// ---- head and loss
-// -------------------------------------------------------------------------------
+// ---- head and loss -----------------------------------------------------------------------------
 
 /// Sum of the cross entropies of the rows whose target is not -1, over the first `vocab` tokens.
 double cross_entropy(const Values& x, const Values& table, const Tensor& targets,
@@ -406,8 +423,7 @@ TEST_F(Reference, LogitsOfThePaddingDoNotExist) {
   expect_values("logits", logits, expected);
 }
 
-// ---- optimizer
-// -----------------------------------------------------------------------------------
+// ---- optimizer ---------------------------------------------------------------------------------
 
 TEST_F(Reference, AdamWFollowsTheFormulaOverSeveralSteps) {
   double p = 0.75;
@@ -442,8 +458,7 @@ TEST_F(Reference, AdamWFollowsTheFormulaOverSeveralSteps) {
   }
 }
 
-// ---- bf16
-// ----------------------------------------------------------------------------------------
+// ---- bf16 --------------------------------------------------------------------------------------
 
 TEST(ReferenceBf16, RoundsWeightsAndStoredActivationsOnceToNearestEven) {
   const auto backend = make_backend(Device::kReference, DType::kBf16);
