@@ -311,6 +311,24 @@ TEST_F(Folders, NameWhatIsInTheWay) {
               HasSubstr("cannot create folder " + path("a/b") + ": "));
 }
 
+using FolderLockTest = FileTest;
+
+TEST_F(FolderLockTest, KeepsASecondOneOutWhileItLives) {
+  {
+    const FolderLock lock(folder_);
+    expect_error(
+        folder_.string() +
+            " is being written by another process; wait for its end or choose another folder",
+        [&] { const FolderLock second(folder_); });
+  }
+  EXPECT_NO_THROW(FolderLock again(folder_));
+}
+
+TEST_F(FolderLockTest, NamesAFolderThatIsAbsent) {
+  expect_error("cannot open " + path("absent") + ": No such file or directory",
+               [&] { const FolderLock lock(path("absent")); });
+}
+
 using AppendLine = FileTest;
 
 TEST_F(AppendLine, AddsLines) {
