@@ -52,8 +52,9 @@ void warn(std::string_view message);
 std::string read_input(const std::string& path_or_dash);
 /// Calls `line(text, number)` for each line of a file or of stdin ("-"), without its newline and a
 /// preceding carriage return; numbers start at 1. Only one line is in memory at a time.
-void for_each_input_line(const std::string& path_or_dash,
-                         const std::function<void(std::string_view text, std::int64_t number)>& line);
+void for_each_input_line(
+    const std::string& path_or_dash,
+    const std::function<void(std::string_view text, std::int64_t number)>& line);
 /// Writes to stdout at once. Throws Error when stdout is closed or full.
 void write_output(std::string_view bytes);
 

@@ -34,8 +34,8 @@ int run(int argc, char** argv) {
     return app.exit(request);
   } catch (const CLI::ParseError& error) {
     const auto commands = app.get_subcommands();
-    const std::string help = commands.empty() ? "gpt2 --help"
-                                              : "gpt2 " + commands.front()->get_name() + " --help";
+    const std::string help =
+        commands.empty() ? "gpt2 --help" : "gpt2 " + commands.front()->get_name() + " --help";
     fmt::print(stderr, "gpt2: error: {}; see '{}'\n", error.what(), help);
     return kUsage;
   }

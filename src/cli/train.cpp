@@ -30,8 +30,7 @@ double now_seconds() {
   return std::chrono::duration<double>(since).count();
 }
 
-// ---- options
-// --------------------------------------------------------------------------------------
+// ---- options ----------------------------------------------------------------------------------
 
 template <class T>
 CLI::IsMember one_of(const std::map<std::string, T>& names) {
@@ -135,8 +134,7 @@ train::Options gather(const TrainCommand& t) {
   return all;
 }
 
-// ---- signals
-// --------------------------------------------------------------------------------------
+// ---- signals ----------------------------------------------------------------------------------
 
 /// The first SIGINT or SIGTERM, 0 before it: the one thing a handler can leave.
 volatile std::sig_atomic_t stop_signal = 0;
@@ -156,8 +154,7 @@ void catch_stop_signals() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-// ---- what the user sees
-// ---------------------------------------------------------------------------
+// ---- what the user sees -----------------------------------------------------------------------
 
 std::string every(std::int64_t steps) {
   return steps > 0 ? fmt::format("every {}", steps) : std::string("never");

@@ -20,8 +20,7 @@ namespace data {
 
 using TokenId = std::uint16_t;
 
-// ---- documents
-// --------------------------------------------------------------------------------------
+// ---- documents --------------------------------------------------------------------------------
 
 /// An input of preparation: a file, a folder's worth of files, or the standard input.
 struct Input {
@@ -76,8 +75,7 @@ class DocumentReader {
   std::unique_ptr<State> state_;
 };
 
-// ---- shards
-// -----------------------------------------------------------------------------------------
+// ---- shards -----------------------------------------------------------------------------------
 
 inline constexpr std::int32_t kShardMagic = 20240520;
 inline constexpr std::int32_t kShardVersion = 1;
@@ -147,8 +145,7 @@ Manifest read_manifest(const base::Path& folder);
 /// Writes `folder`/manifest.json.
 void write_manifest(const base::Path& folder, const Manifest& manifest);
 
-// ---- loading
-// ----------------------------------------------------------------------------------------
+// ---- loading ----------------------------------------------------------------------------------
 
 enum class Split : std::uint8_t { kTrain, kValidation };
 enum class Order : std::uint8_t { kSequential, kShuffled };

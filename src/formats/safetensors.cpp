@@ -265,8 +265,7 @@ std::map<std::string, std::string> read_weight_map(const base::Path& path) {
 
 }  // namespace
 
-// ---- Tensor
-// --------------------------------------------------------------------------------------
+// ---- Tensor -----------------------------------------------------------------------------------
 
 std::int64_t Tensor::elements() const {
   std::int64_t count = 1;
@@ -291,8 +290,7 @@ base::ConstView Tensor::view() const {
   }
 }
 
-// ---- TensorFile
-// ----------------------------------------------------------------------------------
+// ---- TensorFile -------------------------------------------------------------------------------
 
 TensorFile::TensorFile(TensorFile&&) noexcept = default;
 TensorFile& TensorFile::operator=(TensorFile&&) noexcept = default;
@@ -352,8 +350,7 @@ const Tensor* TensorFile::find(std::string_view name) const {
   return found != tensors_.end() && found->name == name ? &*found : nullptr;
 }
 
-// ---- SafetensorsWriter
-// ---------------------------------------------------------------------------
+// ---- SafetensorsWriter ------------------------------------------------------------------------
 
 namespace {
 

@@ -102,7 +102,7 @@ Shape parameter_shape(const PackedWeight& weight) {
 
 }  // namespace
 
-// ---- memory ------------------------------------------------------------------------------------
+// ---- memory -----------------------------------------------------------------------------------
 
 std::size_t Backend::workspace_bytes(std::int64_t rows, std::int64_t context, std::int64_t channels,
                                      std::int64_t heads, std::int64_t padded_vocab,
@@ -110,7 +110,7 @@ std::size_t Backend::workspace_bytes(std::int64_t rows, std::int64_t context, st
   return do_workspace_bytes(rows, context, channels, heads, padded_vocab, training);
 }
 
-// ---- weights -----------------------------------------------------------------------------------
+// ---- weights ----------------------------------------------------------------------------------
 
 PackedBytes Backend::packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder order,
                                   bool with_backward) const {
@@ -129,7 +129,7 @@ void Backend::pack_weight(const PackedWeight& weight, ConstView parameter) {
   do_pack_weight(weight, parameter);
 }
 
-// ---- embedding ---------------------------------------------------------------------------------
+// ---- embedding --------------------------------------------------------------------------------
 
 void Backend::embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe,
                             std::int64_t length, std::int64_t first_position) {
@@ -172,7 +172,7 @@ void Backend::embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
   do_embed_backward(dwte, dwpe, dx, ids, length);
 }
 
-// ---- LayerNorm with the residual ---------------------------------------------------------------
+// ---- LayerNorm with the residual --------------------------------------------------------------
 
 void Backend::add_layernorm_forward(View res_out, View normed, View mean, View rstd,
                                     ConstView res_in, ConstView branch, ConstView gain,
@@ -217,7 +217,7 @@ void Backend::add_layernorm_backward(View dres, View dres_copy, View dgain, View
   do_add_layernorm_backward(dres, dres_copy, dgain, dbias, dnormed, res, mean, rstd, gain);
 }
 
-// ---- linear layers -----------------------------------------------------------------------------
+// ---- linear layers ----------------------------------------------------------------------------
 
 void Backend::linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
                              ConstView bias, Epilogue epilogue) {
@@ -259,7 +259,7 @@ void Backend::linear_backward(View dinp, View dweight, View dbias, ConstView dou
   do_linear_backward(dinp, dweight, dbias, dout, inp, weight, epilogue, pre);
 }
 
-// ---- attention ---------------------------------------------------------------------------------
+// ---- attention --------------------------------------------------------------------------------
 
 void Backend::attention_forward(View out, View lse, ConstView qkv) {
   const Check check("attention_forward");
@@ -298,7 +298,7 @@ void Backend::attention_cached(View out, View k_cache, View v_cache, ConstView q
   do_attention_cached(out, k_cache, v_cache, qkv, position);
 }
 
-// ---- head and loss -----------------------------------------------------------------------------
+// ---- head and loss ----------------------------------------------------------------------------
 
 namespace {
 
@@ -343,7 +343,7 @@ void Backend::head_logits(View logits, ConstView x, const PackedWeight& wte, std
   do_head_logits(logits, x, wte, vocab);
 }
 
-// ---- optimizer ---------------------------------------------------------------------------------
+// ---- optimizer --------------------------------------------------------------------------------
 
 void Backend::adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
                          const PackedWeight* copies) {
@@ -361,7 +361,7 @@ void Backend::adamw_step(View parameter, ConstView gradient, View m, View v, con
   do_adamw_step(parameter, gradient, m, v, hyper, copies);
 }
 
-// ---- backends ----------------------------------------------------------------------------------
+// ---- backends ---------------------------------------------------------------------------------
 
 std::unique_ptr<Backend> make_backend(Device device, DType compute_type) {
   if (compute_type != DType::kF32 && compute_type != DType::kBf16) {

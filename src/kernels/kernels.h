@@ -90,7 +90,7 @@ class Backend {
   std::size_t workspace_bytes(std::int64_t rows, std::int64_t context, std::int64_t channels,
                               std::int64_t heads, std::int64_t padded_vocab, bool training) const;
 
-  // ---- memory ----------------------------------------------------------------------------------
+  // ---- memory ---------------------------------------------------------------------------------
 
   /// out = 0.
   void fill_zero(View out);
@@ -99,7 +99,7 @@ class Backend {
   /// out = inp, converting between f32, bf16 (round to nearest even) and f16. Equal shapes.
   void convert(View out, ConstView inp);
 
-  // ---- weights ---------------------------------------------------------------------------------
+  // ---- weights --------------------------------------------------------------------------------
 
   /// Memory that the copies of a (K, M) weight take on this backend. `with_backward` false: the
   /// second is 0.
@@ -108,7 +108,7 @@ class Backend {
   /// Fills the copies from the f32 parameter, (K, M) or (M, K) as `weight.order` says.
   void pack_weight(const PackedWeight& weight, ConstView parameter);
 
-  // ---- embedding -------------------------------------------------------------------------------
+  // ---- embedding ------------------------------------------------------------------------------
 
   /// x[n] = wte[ids[n]] + wpe[first_position + n mod T].
   /// x: (N, C) f32. ids: (N) i32 in [0, V). wte: (Vp, C) f32. wpe: (positions, C) f32.
@@ -119,7 +119,7 @@ class Backend {
   /// dwte: (Vp, C), dwpe: (positions, C), dx: (N, C), all f32. ids: (N) i32.
   void embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids, std::int64_t length);
 
-  // ---- LayerNorm with the residual -------------------------------------------------------------
+  // ---- LayerNorm with the residual ------------------------------------------------------------
 
   /// res_out = res_in + branch; normed = (res_out - mean) * rstd * gain + bias, per row, with
   /// rstd = 1 / sqrt(var + 1e-5) and var dividing by C.
@@ -136,7 +136,7 @@ class Backend {
   void add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias, ConstView dnormed,
                               ConstView res, ConstView mean, ConstView rstd, ConstView gain);
 
-  // ---- linear layers ---------------------------------------------------------------------------
+  // ---- linear layers --------------------------------------------------------------------------
 
   /// z = inp W + bias; out = z, or out = GELU(z) with kGelu, which then stores z in `pre`.
   ///   GELU(z) = z/2 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3)))
@@ -152,7 +152,7 @@ class Backend {
   void linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
                        const PackedWeight& weight, Epilogue epilogue, ConstView pre);
 
-  // ---- attention -------------------------------------------------------------------------------
+  // ---- attention ------------------------------------------------------------------------------
 
   /// Causal softmax(q k^T / sqrt(D)) v per batch and head, streaming: no (T, T) matrix exists.
   /// out: (N, C) A. lse: (B, H, T) f32, log-sum-exp of each row of scaled scores.
@@ -167,7 +167,7 @@ class Backend {
   /// out: (T, C) A. k_cache, v_cache: (H, positions, D) A. qkv: (T, 3C) A.
   void attention_cached(View out, View k_cache, View v_cache, ConstView qkv, std::int64_t position);
 
-  // ---- head and loss ---------------------------------------------------------------------------
+  // ---- head and loss --------------------------------------------------------------------------
 
   /// Loss and gradients of the tied head, in chunks of rows: the (N, V) logits never exist.
   ///   logits = x wte^T over the first V columns; loss[n] = lse(logits[n]) - logits[n][target]
@@ -183,7 +183,7 @@ class Backend {
   /// logits = x wte^T over the first V columns. logits: (N, V) f32. x: (N, C) A.
   void head_logits(View logits, ConstView x, const PackedWeight& wte, std::int64_t vocab);
 
-  // ---- optimizer -------------------------------------------------------------------------------
+  // ---- optimizer ------------------------------------------------------------------------------
 
   /// Sum of the squares of an f32 tensor, in f64 and a fixed order.
   double squared_norm(ConstView values);

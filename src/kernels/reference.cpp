@@ -104,7 +104,7 @@ class Reference final : public Backend {
   std::vector<double> sums_;    // gradients while they are summed
 };
 
-// ---- weights -----------------------------------------------------------------------------------
+// ---- weights ----------------------------------------------------------------------------------
 
 template <class A>
 std::size_t Reference<A>::do_workspace_bytes(std::int64_t rows, std::int64_t context,
@@ -129,7 +129,7 @@ void Reference<A>::do_pack_weight(const PackedWeight& weight, ConstView paramete
   for (std::int64_t i = 0; i < parameter.elements(); ++i) store(copy, i, load(parameter.f32(), i));
 }
 
-// ---- embedding ---------------------------------------------------------------------------------
+// ---- embedding --------------------------------------------------------------------------------
 
 template <class A>
 void Reference<A>::do_embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe,
@@ -170,7 +170,7 @@ void Reference<A>::do_embed_backward(View dwte, View dwpe, ConstView dx, ConstVi
   }
 }
 
-// ---- LayerNorm with the residual ---------------------------------------------------------------
+// ---- LayerNorm with the residual --------------------------------------------------------------
 
 template <class A>
 void Reference<A>::do_add_layernorm_forward(View res_out, View normed, View mean, View rstd,
@@ -241,7 +241,7 @@ void Reference<A>::do_add_layernorm_backward(View dres, View dres_copy, View dga
   }
 }
 
-// ---- linear layers -----------------------------------------------------------------------------
+// ---- linear layers ----------------------------------------------------------------------------
 
 template <class A>
 void Reference<A>::do_linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
@@ -298,7 +298,7 @@ void Reference<A>::do_linear_backward(View dinp, View dweight, View dbias, Const
   }
 }
 
-// ---- attention ---------------------------------------------------------------------------------
+// ---- attention --------------------------------------------------------------------------------
 
 namespace {
 
@@ -443,7 +443,7 @@ void Reference<A>::do_attention_cached(View out, View k_cache, View v_cache, Con
   }
 }
 
-// ---- head and loss -----------------------------------------------------------------------------
+// ---- head and loss ----------------------------------------------------------------------------
 
 template <class A>
 double Reference<A>::do_head_loss(View losses, View dx, View dwte, ConstView x,
@@ -513,7 +513,7 @@ void Reference<A>::do_head_logits(View logits, ConstView x, const PackedWeight& 
   }
 }
 
-// ---- optimizer ---------------------------------------------------------------------------------
+// ---- optimizer --------------------------------------------------------------------------------
 
 template <class A>
 void Reference<A>::do_adamw_step(View parameter, ConstView gradient, View m, View v,

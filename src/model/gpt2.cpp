@@ -128,8 +128,7 @@ View floats_view(std::span<float> values, Shape shape) {
 
 }  // namespace
 
-// ---- the model's memory
-// --------------------------------------------------------------------------
+// ---- the model's memory -----------------------------------------------------------------------
 
 struct Gpt2::State {
   std::unique_ptr<Backend> backend;
@@ -176,8 +175,7 @@ ConstView Gpt2::State::final_norm(const Activations& a, std::int64_t first, std:
   return normed;
 }
 
-// ---- construction
-// --------------------------------------------------------------------------------
+// ---- construction -----------------------------------------------------------------------------
 
 Gpt2::Gpt2(const Config& config, std::unique_ptr<Backend> backend, bool trainable)
     : state_(std::make_unique<State>()) {
@@ -232,8 +230,7 @@ void Gpt2::pack() {
   });
 }
 
-// ---- training
-// ------------------------------------------------------------------------------------
+// ---- training ---------------------------------------------------------------------------------
 
 void Gpt2::prepare_training(std::int64_t batch, std::int64_t length) {
   State& s = *state_;
@@ -328,8 +325,7 @@ double Gpt2::gradient_norm() {
   return std::sqrt(sum);
 }
 
-// ---- evaluation and generation
-// -------------------------------------------------------------------
+// ---- evaluation and generation ----------------------------------------------------------------
 
 double Gpt2::evaluate(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
                       std::int64_t batch, std::int64_t length, std::span<float> losses) {

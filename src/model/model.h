@@ -163,7 +163,7 @@ class Gpt2 {
   /// Renews the products' copies from the masters.
   void pack();
 
-  // ---- training --------------------------------------------------------------------------------
+  // ---- training -------------------------------------------------------------------------------
 
   /// Makes room for micro-batches of (B, T), keeping the gradients. Called again with other sizes
   /// it makes room anew. T <= context.
@@ -185,7 +185,7 @@ class Gpt2 {
   /// Global L2 norm of the gradients.
   double gradient_norm();
 
-  // ---- evaluation ------------------------------------------------------------------------------
+  // ---- evaluation -----------------------------------------------------------------------------
 
   /// Losses without gradients of a (B, T) batch, any B and T <= context; needs no
   /// prepare_training(). losses: B*T values, 0 where the target is -1. Returns their sum.
@@ -194,7 +194,7 @@ class Gpt2 {
   /// Logits of every position of one sequence. logits: (T, V) values, T = ids.size() <= context.
   void logits(std::span<const std::int32_t> ids, std::span<float> logits);
 
-  // ---- generation ------------------------------------------------------------------------------
+  // ---- generation -----------------------------------------------------------------------------
 
   /// Appends ids to the sequence in `cache` and gives the logits (V values) after the last one.
   /// Throws Error when cache.length() + ids.size() > context.
@@ -205,8 +205,7 @@ class Gpt2 {
   std::unique_ptr<State> state_;
 };
 
-// ---- model directories (Hugging Face layout)
-// ------------------------------------------------------
+// ---- model directories (Hugging Face layout) --------------------------------------------------
 
 /// Reads `folder`/config.json. Throws Error naming the key when it describes something this program
 /// does not implement (another activation, an untied head, n_inner other than 4C,

@@ -66,8 +66,7 @@ std::vector<ParameterInfo> parameter_list(const Config& config) {
   return list;
 }
 
-// ---- ParameterSet
-// --------------------------------------------------------------------------------
+// ---- ParameterSet -----------------------------------------------------------------------------
 
 ParameterSet::ParameterSet(const Config& config) : config_(config), infos_(parameter_list(config)) {
   blocks.resize(static_cast<std::size_t>(config.layers));
@@ -98,8 +97,7 @@ void ParameterSet::for_each(
   for (std::size_t i = 0; i < size(); ++i) visit(view(i), infos_[i]);
 }
 
-// ---- KvCache
-// -------------------------------------------------------------------------------------
+// ---- KvCache ----------------------------------------------------------------------------------
 
 KvCache::KvCache(const Config& config, DType type) : capacity_(config.context) {
   const Shape shape{config.heads, config.context, config.channels / config.heads};

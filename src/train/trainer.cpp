@@ -104,8 +104,7 @@ struct Trainer::State {
   std::int64_t tokens_after(std::int64_t steps) const { return steps * plan.batch_tokens; }
 };
 
-// ---- opening
-// --------------------------------------------------------------------------------------
+// ---- opening ----------------------------------------------------------------------------------
 
 Trainer::State::State(const Options& given) {
   if (!given.out) base::fail("train: no run directory given; add --out DIR");
@@ -248,8 +247,7 @@ void Trainer::State::build_model() {
   log.emplace(out);
 }
 
-// ---- steps
-// ----------------------------------------------------------------------------------------
+// ---- steps ------------------------------------------------------------------------------------
 
 /// Writes what a run begins with, or goes on with.
 void Trainer::State::start(const Callbacks& callbacks) {
@@ -418,8 +416,7 @@ void Trainer::State::finish(End end, std::int64_t steps_done) {
   log->sync();
 }
 
-// ---- door
-// -----------------------------------------------------------------------------------------
+// ---- door -------------------------------------------------------------------------------------
 
 Trainer::Trainer(const Options& options) : state_(std::make_unique<State>(options)) {}
 Trainer::~Trainer() = default;

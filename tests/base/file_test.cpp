@@ -69,7 +69,7 @@ class Mount {
   bool mounted_ = false;
 };
 
-// ---- reading -----------------------------------------------------------------------------------
+// ---- reading ----------------------------------------------------------------------------------
 
 using ReadFile = FileTest;
 
@@ -133,7 +133,7 @@ TEST_F(MappedFileTest, NamesWhatItCannotOpen) {
                [&] { MappedFile file(folder_); });
 }
 
-// ---- writing -----------------------------------------------------------------------------------
+// ---- writing ----------------------------------------------------------------------------------
 
 using AtomicFileTest = FileTest;
 
@@ -343,7 +343,7 @@ TEST_F(AppendLine, NamesWhatItCannotOpen) {
               EndsWith(path("no/log") + ": No such file or directory"));
 }
 
-// ---- checksums ---------------------------------------------------------------------------------
+// ---- checksums --------------------------------------------------------------------------------
 
 TEST(Crc32c, MatchesTheStandard) {
   // Source: RFC 3720, appendix B.4; the last is the customary check value of the CRC catalogues.
@@ -379,7 +379,7 @@ TEST(Fnv1a64, MatchesTheStandard) {
   EXPECT_EQ(fnv1a64(as_bytes("bar"), fnv1a64(as_bytes("foo"))), 0x85944171f73967e8ULL);
 }
 
-// ---- the machine -------------------------------------------------------------------------------
+// ---- the machine ------------------------------------------------------------------------------
 
 TEST(FreeDiskBytes, SeesTheDisk) {
   EXPECT_GT(free_disk_bytes("/"), 0U);

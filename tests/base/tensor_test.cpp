@@ -17,7 +17,7 @@ namespace {
 
 float from_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 
-// ---- types -------------------------------------------------------------------------------------
+// ---- types ------------------------------------------------------------------------------------
 
 TEST(DType, HasSizesAndNames) {
   EXPECT_EQ(size_of(DType::kF32), 4U);
@@ -71,7 +71,7 @@ TEST(Bf16, KeepsSpecialValues) {
   EXPECT_EQ(to_bf16(from_bits(0x00008001)).bits, 0x0001);  // a subnormal stays one
 }
 
-// ---- shapes and views --------------------------------------------------------------------------
+// ---- shapes and views -------------------------------------------------------------------------
 
 TEST(Shape, CountsAndPrints) {
   EXPECT_EQ(Shape().elements(), 0);
@@ -155,7 +155,7 @@ TEST(RequireType, NamesTheTensor) {
                [&] { require_type("adamw_step", "m", view, DType::kF32); });
 }
 
-// ---- arenas ------------------------------------------------------------------------------------
+// ---- arenas -----------------------------------------------------------------------------------
 
 /// Takes tensors of awkward sizes; returns their addresses.
 std::vector<const std::byte*> lay_out(Arena& arena) {

@@ -40,8 +40,7 @@ std::span<const std::byte> bytes_of(const std::vector<float>& values) {
   return std::as_bytes(std::span(values));
 }
 
-// ---- what is well-formed
-// -------------------------------------------------------------------------
+// ---- what is well-formed ----------------------------------------------------------------------
 
 TEST_F(Safetensors, ReadsNamesTypesShapesAndBytes) {
   const TensorFile file = open(R"({"__metadata__":{"format":"pt"},)"
@@ -106,8 +105,7 @@ TEST_F(Safetensors, AViewHasOneToFourDimensions) {
                [&] { file.find("x")->view(); });
 }
 
-// ---- what is not
-// ---------------------------------------------------------------------------------
+// ---- what is not ------------------------------------------------------------------------------
 
 TEST_F(Safetensors, RefusesAMissingFile) {
   EXPECT_THAT(error_of([&] { TensorFile::open(path_); }), HasSubstr(path_.string()));
@@ -245,8 +243,7 @@ TEST_F(Safetensors, HostileNamesStayOnOneShortLine) {
   EXPECT_LT(message.size(), 400U);
 }
 
-// ---- writing
-// -------------------------------------------------------------------------------------
+// ---- writing ----------------------------------------------------------------------------------
 
 TEST_F(Safetensors, WritesWhatItReads) {
   SafetensorsWriter writer(path_,

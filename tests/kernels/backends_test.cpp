@@ -25,7 +25,7 @@ INSTANTIATE_TEST_SUITE_P(, Backends,
 /// One below, at and above the vectors of every instruction set, primes, and 1.
 constexpr std::int64_t kWidths[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 64, 97};
 
-// ---- embedding ---------------------------------------------------------------------------------
+// ---- embedding --------------------------------------------------------------------------------
 
 TEST_P(Backends, Embed) {
   for (const std::int64_t channels : kWidths) {
@@ -44,7 +44,7 @@ TEST_P(Backends, EmbedOfOneRepeatedToken) {
   check(EmbedBackward{4, 257, 8, 5, true});
 }
 
-// ---- LayerNorm ---------------------------------------------------------------------------------
+// ---- LayerNorm --------------------------------------------------------------------------------
 
 TEST_P(Backends, LayerNorm) {
   for (const std::int64_t channels : kWidths) {
@@ -78,7 +78,7 @@ TEST_P(Backends, LayerNormOfTinyAndOfLargeValues) {
 
 TEST_P(Backends, LayerNormBackwardOverManyRows) { check(LayerNormBackward{700, 24}); }
 
-// ---- linear layers -----------------------------------------------------------------------------
+// ---- linear layers ----------------------------------------------------------------------------
 
 struct Sizes {
   std::int64_t rows, inputs, outputs;
@@ -109,7 +109,7 @@ TEST_P(Backends, GeluFarFromZeroNeitherOverflowsNorVanishes) {
   check(Linear{7, 8, 33, Epilogue::kGelu, true, 1e8});
 }
 
-// ---- attention ---------------------------------------------------------------------------------
+// ---- attention --------------------------------------------------------------------------------
 
 TEST_P(Backends, AttentionOverLengths) {
   for (const std::int64_t length : {1, 2, 7, 15, 16, 17, 31, 33, 63, 64, 65, 129}) {
@@ -167,7 +167,7 @@ TEST_P(Backends, CachedAttentionInAnyPiecesIsAttention) {
   }
 }
 
-// ---- head and loss -----------------------------------------------------------------------------
+// ---- head and loss ----------------------------------------------------------------------------
 
 TEST_P(Backends, HeadLoss) {
   for (const auto& [rows, channels, vocab] : {Sizes{1, 1, 1}, Sizes{1, 16, 97}, Sizes{7, 20, 97},
@@ -229,7 +229,7 @@ TEST_P(Backends, ThePaddingOfTheVocabularyHasNoPart) {
   EXPECT_EQ(dwte2.bytes(), dwte.bytes());
 }
 
-// ---- optimizer and weights ---------------------------------------------------------------------
+// ---- optimizer and weights --------------------------------------------------------------------
 
 TEST_P(Backends, AdamW) {
   for (const std::int64_t size : kWidths) {
@@ -319,7 +319,7 @@ TEST_P(Backends, AWeightThatIsNotTrainedNeedsNoBackwardCopy) {
   EXPECT_EQ(out.bytes(), expected.bytes());
 }
 
-// ---- NaN ---------------------------------------------------------------------------------------
+// ---- NaN --------------------------------------------------------------------------------------
 
 TEST_P(Backends, NanIsNeverHidden) {
   // Training stops at a loss that is not a number, so every operation has to pass it on.
@@ -363,7 +363,7 @@ TEST_P(Backends, NanIsNeverHidden) {
   }
 }
 
-// ---- one object, many shapes -------------------------------------------------------------------
+// ---- one object, many shapes ------------------------------------------------------------------
 
 TEST_P(Backends, ScratchAndPreparedProductsServeChangingShapes) {
   const auto truth = make_backend(Device::kReference, DType::kF32);

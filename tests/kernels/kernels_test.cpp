@@ -27,7 +27,7 @@ class Door : public testing::Test {
   std::unique_ptr<Backend> backend = make_backend(Device::kReference, DType::kF32);
 };
 
-// ---- backends ----------------------------------------------------------------------------------
+// ---- backends ---------------------------------------------------------------------------------
 
 TEST(MakeBackend, NamesItsTypeAndItself) {
   const auto backend = make_backend(Device::kReference, DType::kBf16);
@@ -49,7 +49,7 @@ TEST_F(Door, ReportsItsScratchMemory) {
             backend->workspace_bytes(64, 32, 48, 3, 128, false));
 }
 
-// ---- memory ------------------------------------------------------------------------------------
+// ---- memory -----------------------------------------------------------------------------------
 
 TEST_F(Door, FillNormalAndNormTakeOnlyF32) {
   Tensor tensor = bf16({3});
@@ -71,7 +71,7 @@ TEST_F(Door, ConvertTakesEqualShapesOfThreeTypes) {
                [&] { backend->convert(ids, three); });
 }
 
-// ---- weights -----------------------------------------------------------------------------------
+// ---- weights ----------------------------------------------------------------------------------
 
 TEST_F(Door, WeightsHaveSizesMemoryAndTheirParametersShape) {
   expect_error("packed_bytes: expected positive sizes, got 0 inputs and 3 outputs",
@@ -92,7 +92,7 @@ TEST_F(Door, WeightsHaveSizesMemoryAndTheirParametersShape) {
   });
 }
 
-// ---- embedding ---------------------------------------------------------------------------------
+// ---- embedding --------------------------------------------------------------------------------
 
 TEST_F(Door, EmbedForwardChecksShapesAndIds) {
   Tensor x = f32({4, 3});
@@ -143,7 +143,7 @@ TEST_F(Door, EmbedBackwardChecksShapesAndIds) {
   });
 }
 
-// ---- LayerNorm ---------------------------------------------------------------------------------
+// ---- LayerNorm --------------------------------------------------------------------------------
 
 TEST_F(Door, AddLayernormForwardNamesTheTensor) {
   Tensor res = f32({2, 3}), normed = f32({2, 3}), mean = f32({2}), rstd = f32({2});
@@ -178,7 +178,7 @@ TEST_F(Door, AddLayernormBackwardNamesTheTensor) {
   });
 }
 
-// ---- linear layers -----------------------------------------------------------------------------
+// ---- linear layers ----------------------------------------------------------------------------
 
 TEST_F(Door, LinearForwardNamesTheTensor) {
   const Weight weight(*backend, f32({3, 2}), WeightOrder::kInOut);
@@ -237,7 +237,7 @@ TEST(DoorOfTheCpu, LinearBackwardNeedsItsCopyWhereTheBackendHasOne) {
       });
 }
 
-// ---- attention ---------------------------------------------------------------------------------
+// ---- attention --------------------------------------------------------------------------------
 
 TEST_F(Door, AttentionNamesTheTensor) {
   Tensor out = f32({6, 4}), lse = f32({2, 2, 3}), dqkv = f32({6, 12});
@@ -273,7 +273,7 @@ TEST_F(Door, AttentionCachedStaysInsideItsCache) {
   });
 }
 
-// ---- head and loss -----------------------------------------------------------------------------
+// ---- head and loss ----------------------------------------------------------------------------
 
 TEST_F(Door, HeadChecksTargetsAndVocabulary) {
   const Weight wte(*backend, f32({8, 3}), WeightOrder::kOutIn);
@@ -304,7 +304,7 @@ TEST_F(Door, HeadChecksTargetsAndVocabulary) {
       [&] { backend->head_logits(logits, x, linear, 7); });
 }
 
-// ---- optimizer ---------------------------------------------------------------------------------
+// ---- optimizer --------------------------------------------------------------------------------
 
 TEST_F(Door, AdamwStepNamesTheTensor) {
   Tensor parameter = f32({2, 3}), m = f32({2, 3}), v = f32({2, 3});

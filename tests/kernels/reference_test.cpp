@@ -78,7 +78,7 @@ class Reference : public testing::Test {
   Draw draw{DType::kF32};
 };
 
-// ---- attention ---------------------------------------------------------------------------------
+// ---- attention --------------------------------------------------------------------------------
 
 /// Causal attention with explicit matrices, one (batch, head) after another.
 Values attention(const Values& qkv, std::size_t batch, std::size_t heads, std::size_t length,
@@ -162,7 +162,7 @@ TEST_F(Reference, ScoresFarBelowZeroDoNotUnderflow) {
   EXPECT_NEAR(backend->head_loss_forward(losses, x, wte, integers({1}), 2), std::log(2.0), 1e-9);
 }
 
-// ---- LayerNorm ---------------------------------------------------------------------------------
+// ---- LayerNorm --------------------------------------------------------------------------------
 
 Values layernorm(const Values& x, const Values& gain, const Values& bias) {
   const std::size_t channels = gain.size();
@@ -221,7 +221,7 @@ TEST_F(Reference, LayerNormAndItsGradientMatchTheFormula) {
   EXPECT_EQ(copy.bytes(), dres.bytes());
 }
 
-// ---- linear layers -----------------------------------------------------------------------------
+// ---- linear layers ----------------------------------------------------------------------------
 
 double gelu(double z) {
   const double kPi = 3.14159265358979323846;
@@ -307,7 +307,7 @@ TEST_F(Reference, LinearGradientWithoutGeluIsTheTransposedProduct) {
                   values_of(inp)));
 }
 
-// ---- embedding ---------------------------------------------------------------------------------
+// ---- embedding --------------------------------------------------------------------------------
 
 TEST_F(Reference, EmbeddingAddsTokensAndPositionsAndScattersBack) {
   const Tensor ids = integers({2, 0, 2, 2, 1, 0});  // two sequences of three
@@ -352,7 +352,7 @@ TEST_F(Reference, EmbeddingStartsAtTheFirstPosition) {
   EXPECT_EQ(values_of(x), (Values{12, 13}));
 }
 
-// ---- head and loss -----------------------------------------------------------------------------
+// ---- head and loss ----------------------------------------------------------------------------
 
 /// Sum of the cross entropies of the rows whose target is not -1, over the first `vocab` tokens.
 double cross_entropy(const Values& x, const Values& table, const Tensor& targets,
@@ -423,7 +423,7 @@ TEST_F(Reference, LogitsOfThePaddingDoNotExist) {
   expect_values("logits", logits, expected);
 }
 
-// ---- optimizer ---------------------------------------------------------------------------------
+// ---- optimizer --------------------------------------------------------------------------------
 
 TEST_F(Reference, AdamWFollowsTheFormulaOverSeveralSteps) {
   double p = 0.75;
@@ -458,7 +458,7 @@ TEST_F(Reference, AdamWFollowsTheFormulaOverSeveralSteps) {
   }
 }
 
-// ---- bf16 --------------------------------------------------------------------------------------
+// ---- bf16 -------------------------------------------------------------------------------------
 
 TEST(ReferenceBf16, RoundsWeightsAndStoredActivationsOnceToNearestEven) {
   const auto backend = make_backend(Device::kReference, DType::kBf16);

@@ -93,8 +93,7 @@ Entry converted(const Entry& entry, DType type) {
   return out;
 }
 
-// ---- forms that are read
-// -------------------------------------------------------------------------
+// ---- forms that are read ----------------------------------------------------------------------
 
 TEST_F(Checkpoint, LoadsPlainNames) {
   write(weights(), tiny());
@@ -165,8 +164,7 @@ TEST_F(Checkpoint, AShorterContextKeepsTheFirstPositions) {
                [&] { load(0); });
 }
 
-// ---- forms that are refused
-// ----------------------------------------------------------------------
+// ---- forms that are refused -------------------------------------------------------------------
 
 TEST_F(Checkpoint, RefusesAFolderWithoutWeights) {
   expect_error(folder_.path().string() +
@@ -228,8 +226,7 @@ TEST_F(Checkpoint, RefusesATensorUnderBothNames) {
   refuse(entries, "tensor wte.weight is there twice, with and without \"transformer.\"");
 }
 
-// ---- writing
-// -------------------------------------------------------------------------------------
+// ---- writing ----------------------------------------------------------------------------------
 
 TEST_F(Checkpoint, SavedModelsComeBackBitForBitAndUnpadded) {
   const Gpt2 golden = model::load_model(golden_folder("tiny"), reference(), false);

@@ -55,8 +55,7 @@ Gpt2 random_model(const Config& config, bool trainable, std::unique_ptr<kernels:
   return model;
 }
 
-// ---- the list of parameters
-// ----------------------------------------------------------------------
+// ---- the list of parameters -------------------------------------------------------------------
 
 TEST(ParameterSet, TheListCoversTheConfig) {
   const Config config = model::preset("tiny");
@@ -117,8 +116,7 @@ TEST(Initialize, TheFirstLossIsThatOfAUniformGuess) {
   EXPECT_NEAR(model.evaluate(ids, targets, 1, 12, losses) / 12, std::log(61.0), 0.05);
 }
 
-// ---- gradients
-// -----------------------------------------------------------------------------------
+// ---- gradients --------------------------------------------------------------------------------
 
 TEST(Gradients, MatchFiniteDifferencesOfTheWholeModel) {
   Gpt2 model = random_model(kConfig, true, reference());
@@ -242,8 +240,7 @@ TEST(Training, RefusesWhatCannotBe) {
                [&] { model.adamw_step(m, v, {}); });
 }
 
-// ---- ids
-// -----------------------------------------------------------------------------------------
+// ---- ids --------------------------------------------------------------------------------------
 
 TEST(Ids, OutsideTheVocabularyAreRefusedAlsoInsideItsPadding) {
   Gpt2 model = random_model(kConfig, true, reference());
@@ -290,8 +287,7 @@ TEST(Evaluate, RefusesSizesThatDisagree) {
                [&] { model.logits(std::span(ids).first(2), logits); });
 }
 
-// ---- generation
-// ----------------------------------------------------------------------------------
+// ---- generation -------------------------------------------------------------------------------
 
 class Generation : public testing::TestWithParam<BackendCase> {
  protected:
@@ -376,8 +372,7 @@ TEST(Decode, RefusesWhatTheCacheCannotTake) {
                [&] { model.decode(half, std::span(ids).first(1), logits); });
 }
 
-// ---- memory
-// --------------------------------------------------------------------------------------
+// ---- memory -----------------------------------------------------------------------------------
 
 TEST(Plan, CountsWhatIsThere) {
   const auto backend = reference();

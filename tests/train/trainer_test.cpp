@@ -224,8 +224,7 @@ TEST_F(Run, CopiesTheTokenizersFilesOfTheData) {
   EXPECT_EQ(base::read_file(run() / "model" / "vocab.json"), "{\"a\": 0}");
 }
 
-// ---- refusals
-// -------------------------------------------------------------------------------------
+// ---- refusals ---------------------------------------------------------------------------------
 
 TEST_F(Run, RefusesAFolderWithAnotherRunOrOtherFilesAndLeavesItAlone) {
   Options o = options();

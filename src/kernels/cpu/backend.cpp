@@ -97,7 +97,7 @@ class CpuBackend final : public Backend {
     return ours + theirs + kHugePages;
   }
 
-  // ---- weights ---------------------------------------------------------------------------------
+  // ---- weights --------------------------------------------------------------------------------
 
   PackedBytes do_packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder /*order*/,
                               bool with_backward) const override {
@@ -112,7 +112,7 @@ class CpuBackend final : public Backend {
     products_->pack(weight.backward, parameter.f32(), weight.outputs, weight.inputs, !out_in);
   }
 
-  // ---- embedding -------------------------------------------------------------------------------
+  // ---- embedding ------------------------------------------------------------------------------
 
   void do_embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe, std::int64_t length,
                         std::int64_t first_position) override {
@@ -138,7 +138,7 @@ class CpuBackend final : public Backend {
     });
   }
 
-  // ---- LayerNorm -------------------------------------------------------------------------------
+  // ---- LayerNorm ------------------------------------------------------------------------------
 
   void do_add_layernorm_forward(View res_out, View normed, View mean, View rstd, ConstView res_in,
                                 ConstView branch, ConstView gain, ConstView bias) override {
@@ -193,7 +193,7 @@ class CpuBackend final : public Backend {
     return sums;
   }
 
-  // ---- linear layers ---------------------------------------------------------------------------
+  // ---- linear layers --------------------------------------------------------------------------
 
   void do_linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
                          ConstView bias, Epilogue epilogue) override {
@@ -226,7 +226,7 @@ class CpuBackend final : public Backend {
     });
   }
 
-  // ---- attention -------------------------------------------------------------------------------
+  // ---- attention ------------------------------------------------------------------------------
 
   /// Runs body(b, h, scratch) for every batch and head, each thread with `floats` of scratch.
   template <class Body>
@@ -326,7 +326,7 @@ class CpuBackend final : public Backend {
     });
   }
 
-  // ---- head and loss ---------------------------------------------------------------------------
+  // ---- head and loss --------------------------------------------------------------------------
 
   struct HeadScratch {
     std::size_t logits_bytes = 0;  ///< 0: they lie where dlogits will
@@ -395,7 +395,7 @@ class CpuBackend final : public Backend {
     }
   }
 
-  // ---- optimizer -------------------------------------------------------------------------------
+  // ---- optimizer ------------------------------------------------------------------------------
 
   void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
                      const PackedWeight* copies) override {
