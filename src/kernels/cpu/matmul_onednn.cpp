@@ -279,7 +279,7 @@ class OneDnnProducts final : public Products {
     }
   }
 
-  Prepared prepare(const Key& key) const {
+  Prepared prepare(const Key& key) const try {
     const dnnl::matmul::primitive_desc description = describe(key);
     const Prepared::Operand a{DNNL_ARG_SRC, description.src_desc()};
     const Prepared::Operand b{DNNL_ARG_WEIGHTS, description.weights_desc()};
@@ -288,6 +288,9 @@ class OneDnnProducts final : public Products {
     const dnnl::matmul product(description);
     if (!key.bias) return {product, engine_, {a, b, c, scratchpad}};
     return {product, engine_, {a, b, c, {DNNL_ARG_BIAS, description.bias_desc()}, scratchpad}};
+  } catch (const dnnl::error& error) {
+    base::fail("oneDNN: cannot prepare a product of {} x {} x {}: {}; build with GPT2_ONEDNN=OFF",
+               key.m, key.k, key.n, error.what());
   }
 
   DType type_;
