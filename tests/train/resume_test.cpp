@@ -201,6 +201,15 @@ TEST_F(ResumeRules, DoNothingToAFinishedRun) {
   EXPECT_EQ(base::read_file(folder_ / "run" / "log.jsonl"), log);
 }
 
+TEST_F(ResumeRules, KeepASecondProcessOut) {
+  Options o;
+  o.out = folder_ / "run";
+  o.resume = true;
+  const Trainer first(o);
+  EXPECT_THAT(error_of([&] { Trainer second(o); }),
+              HasSubstr("is being written by another process"));
+}
+
 TEST_F(ResumeRules, BeginWhereThereIsNothingYet) {
   Options o = small_run(folder_ / "data", folder_ / "new");
   o.resume = true;

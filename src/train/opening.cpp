@@ -1,0 +1,183 @@
+// Opening a run: options and data become a plan and a model, or the run is refused. Nothing is
+// written here.
+
+#include <array>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "train/trainer_state.h"
+
+namespace train {
+namespace {
+
+base::Path absolute_path(const base::Path& path) {
+  std::error_code error;
+  const base::Path result =
+      std::filesystem::weakly_canonical(std::filesystem::absolute(path), error);
+  if (error) return std::filesystem::absolute(path);
+  return result.has_filename() ? result : result.parent_path();  // "run/" is "run"
+}
+
+/// Tells whether two folders hold the same tokens, from a few hundred samples of them; reading all
+/// would take minutes for a large corpus.
+std::string fingerprint(const data::TokenStream& train, const data::TokenStream& validation) {
+  constexpr std::int64_t kSamples = 256, kTokens = 16;
+  constexpr std::int64_t kAnyId = 65536;  // ids are checked when they are trained on
+  std::array<std::int32_t, kTokens> block{};
+  std::uint64_t hash = base::fnv1a64({});
+  for (const data::TokenStream* stream : {&train, &validation}) {
+    const std::int64_t total = stream->tokens();
+    hash = base::fnv1a64(std::as_bytes(std::span(&total, 1)), hash);
+    for (std::int64_t i = 0; i < kSamples && total >= kTokens; ++i) {
+      stream->read((total - kTokens) * i / (kSamples - 1), kAnyId, block);
+      hash = base::fnv1a64(std::as_bytes(std::span(block)), hash);
+    }
+  }
+  return fmt::format("{:016x}", hash);
+}
+
+}  // namespace
+
+Trainer::State::State(const Options& given) {
+  if (!given.out) base::fail("train: no run directory given; add --out DIR");
+  out = absolute_path(*given.out);
+  resumed = given.resume && is_run(out);
+  if (resumed) {
+    lock.emplace(out);
+    resume_options(given);
+  } else {
+    begin_options(given);
+  }
+  base::set_thread_count(*options.threads);
+  build_model();
+}
+
+void Trainer::State::begin_options(const Options& given) {
+  require_free_folder(out);
+  if (!given.data) base::fail("train: no data given; add --data DIR (made by 'gpt2 prepare')");
+  options = given;
+  options.out = out;
+  options.data = absolute_path(*given.data);
+  if (given.init) options.init = absolute_path(*given.init);
+  open_data(*options.data);
+  std::optional<model::Config> init;
+  if (options.init) init = model::read_config(*options.init);
+  plan = resolve(options, data_facts(), init);
+  facts = {plan.config, fingerprint(train_stream, validation_stream)};
+}
+
+void Trainer::State::open_data(const base::Path& folder) {
+  train_stream = data::TokenStream::open(folder, data::Split::kTrain);
+  validation_stream = data::TokenStream::open(folder, data::Split::kValidation);
+}
+
+DataFacts Trainer::State::data_facts() const {
+  DataFacts result{
+      options.data->string(), train_stream.tokens(), validation_stream.tokens(), {}, {}};
+  if (const auto& manifest = train_stream.manifest()) {
+    result.vocab_size = manifest->vocab_size;
+    if (manifest->end_of_text >= 0) {
+      result.end_of_text = static_cast<std::int32_t>(manifest->end_of_text);
+    }
+  }
+  return result;
+}
+
+/// Takes the run's own options from train.json, lays over them what may differ, and refuses what
+/// contradicts them.
+void Trainer::State::resume_options(const Options& given) {
+  const RunRecord record = read_record(out);
+  Options asked = given;
+  if (asked.init) asked.init = absolute_path(*asked.init);
+  std::vector<std::string> wrong = contradictions(asked, record.options);
+  facts = record.facts;
+  options = record.options;
+  options.out = out;
+  if (given.data) options.data = absolute_path(*given.data);
+  if (!options.data) base::fail("{}/train.json: the key 'data' is missing", out.string());
+  open_data(*options.data);
+  if (fingerprint(train_stream, validation_stream) != facts.data_fingerprint) {
+    if (!given.data) {
+      base::fail(
+          "{}: the tokens are not those that the run in {} was begun with; restore them or "
+          "start a new run",
+          options.data->string(), out.string());
+    }
+    wrong.push_back(
+        fmt::format("--data {} (its tokens differ from the run's)", given.data->string()));
+  }
+  for (auto member : {&Options::validate_every, &Options::sample_every, &Options::checkpoint_every,
+                      &Options::keep_checkpoints}) {
+    if (given.*member) options.*member = given.*member;
+  }
+  options.max_seconds = given.max_seconds;
+  options.device = given.device;
+  plan = resolve(options, data_facts(), options.init ? std::optional(facts.config) : std::nullopt);
+  if (given.epochs) {
+    const std::int64_t steps =
+        steps_of_epochs(*given.epochs, plan.train_tokens, plan.length, plan.batch_tokens);
+    if (steps != plan.steps) {
+      wrong.push_back(fmt::format("--epochs {} (that is {} steps, the run has {})", *given.epochs,
+                                  steps, plan.steps));
+    }
+  }
+  if (!wrong.empty()) {
+    std::string list = wrong.front();
+    for (std::size_t i = 1; i < wrong.size(); ++i) list += ", " + wrong[i];
+    base::fail(
+        "--resume contradicts the run in {}: {}; drop them or start a new run in another "
+        "--out",
+        out.string(), list);
+  }
+}
+
+void Trainer::State::build_model() {
+  auto backend = kernels::make_backend(options.device, *options.precision);
+  backend_description = backend->description();
+  const auto needed = [&](std::int64_t batch) {
+    return model::Gpt2::plan(plan.config, *backend, batch, plan.length, /*training=*/true);
+  };
+  memory = needed(plan.micro_batch);
+  check_memory(plan, base::free_memory_bytes(), needed);
+
+  CheckpointState state;
+  if (resumed) {
+    finished = read_log(out / "log.jsonl").finished;
+    checkpoint = newest_checkpoint(out, state, notes);
+  }
+  if (options.init && !checkpoint) {
+    model = model::load_model(*options.init, std::move(backend), /*trainable=*/true,
+                              plan.config.context);
+  } else {
+    model.emplace(plan.config, std::move(backend), /*trainable=*/true);
+    if (!checkpoint) model->initialize(*options.seed);
+  }
+  m = model::ParameterSet(plan.config);
+  v = model::ParameterSet(plan.config);
+  loader.emplace(train_stream, plan.micro_batch, plan.length, *options.order, *options.seed,
+                 plan.config.vocab_size);
+  if (checkpoint) {
+    if (state.config != plan.config) {
+      base::fail("{}: another model than train.json's", checkpoint->folder.string());
+    }
+    load_checkpoint(checkpoint->folder, model->parameters(), m, v);
+    model->pack();
+    loader->restore(state.loader);
+    first_step = state.step;
+    if (state.backend != backend_description) {
+      notes.push_back(
+          fmt::format("the checkpoint was written on '{}', this is '{}': losses may "
+                      "differ in their last digits",
+                      state.backend, backend_description));
+    }
+  }
+  if (finished) first_step = plan.steps;
+  model->prepare_training(plan.micro_batch, plan.length);
+  const auto rows = static_cast<std::size_t>(plan.micro_batch * plan.length);
+  inputs.resize(rows);
+  targets.resize(rows);
+  losses.resize(rows);
+  log.emplace(out);
+}
+
+}  // namespace train

@@ -1,0 +1,63 @@
+#pragma once
+/// What a Trainer holds, for the two files that are it: opening.cpp makes it, trainer.cpp runs it.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "train/checkpoint.h"
+#include "train/log.h"
+#include "train/plan.h"
+#include "train/run_folder.h"
+
+namespace train {
+
+struct Trainer::State {
+  Options options;  // effective
+  Plan plan;
+  base::Path out;
+  RunFacts facts;
+  bool resumed = false;
+  bool finished = false;                 // before this sitting
+  std::optional<base::FolderLock> lock;  // on `out`, from the first look at a run in it
+  std::optional<Checkpoint> checkpoint;
+  std::int64_t first_step = 0;
+  std::vector<std::string> notes;  // of the opening, told when the run starts
+
+  data::TokenStream train_stream, validation_stream;
+  std::optional<data::Loader> loader;
+  model::MemoryPlan memory;
+  std::string backend_description;
+  std::optional<model::Gpt2> model;
+  model::ParameterSet m, v;
+  std::optional<Log> log;
+
+  std::vector<std::int32_t> inputs, targets;  // (B, T), one micro-batch
+  std::vector<float> losses;                  // (B, T), of validation
+  double last_drawn = 0;
+
+  // opening.cpp
+  explicit State(const Options& given);
+  void begin_options(const Options& given);
+  void open_data(const base::Path& folder);
+  DataFacts data_facts() const;
+  void resume_options(const Options& given);
+  void build_model();
+
+  // trainer.cpp
+  void start(const Callbacks& callbacks);
+  StepReport train_step(std::int64_t step);
+  [[noreturn]] void fail_not_finite(std::int64_t step, std::string_view what, double value,
+                                    const std::string& where);
+  double validate();
+  void write_sample(const Callbacks& callbacks, std::int64_t steps_done);
+  void write_checkpoint(const Callbacks& callbacks, std::int64_t steps_done);
+  End loop(const Callbacks& callbacks, const std::optional<base::Path>& tokenizer,
+           std::int64_t& done);
+  void finish(End end, std::int64_t steps_done);
+  std::int64_t tokens_after(std::int64_t steps) const { return steps * plan.batch_tokens; }
+};
+
+}  // namespace train
