@@ -190,10 +190,11 @@ void print_header(const CommonOptions& common, const train::Trainer& trainer,
                    plan.batch_tokens, plan.accumulation, plan.micro_batch, plan.length,
                    static_cast<double>(plan.steps) * static_cast<double>(plan.batch_tokens) /
                        static_cast<double>(plan.train_tokens)));
-  line("adamw", fmt::format("lr {} to {} ({}, warmup {}), weight decay {}, betas {} {}, clip {}",
-                            plan.learning_rate, plan.min_learning_rate,
-                            name_in(train::schedule_names(), *o.schedule), plan.warmup_steps,
-                            *o.weight_decay, *o.beta1, *o.beta2, *o.grad_clip));
+  line("adamw",
+       fmt::format("lr {:g} to {:g} ({}, warmup {}), weight decay {}, betas {} {}, clip {}",
+                   plan.learning_rate, plan.min_learning_rate,
+                   name_in(train::schedule_names(), *o.schedule), plan.warmup_steps,
+                   *o.weight_decay, *o.beta1, *o.beta2, *o.grad_clip));
   line("every", fmt::format("validation {} ({} windows), samples {}, checkpoints {}",
                             every(plan.validate_every), plan.validation_windows,
                             every(plan.sample_every), every(plan.checkpoint_every)));
@@ -228,12 +229,13 @@ class Progress {
     shown_ = now;
     const double left = (now - begun_) / static_cast<double>(done - first_) *
                         static_cast<double>(plan_.steps - done);
+    // What matters most stands first: a narrow terminal cuts the rest off.
     line_.update(
-        fmt::format("{} step {}/{}  loss {:.4f}{}  lr {:.2e}  norm {:.3f}  {} tok/s  {} left",
+        fmt::format("step {}/{} loss {:.4f} lr {:.1e} norm {:.2f} {} tok/s {} left {}{}", done,
+                    plan_.steps, r.loss, r.learning_rate, r.grad_norm,
+                    human_count(r.tokens_per_second), human_duration(left),
                     progress_bar(static_cast<double>(done) / static_cast<double>(plan_.steps), 12),
-                    done, plan_.steps, r.loss,
-                    validation_ ? fmt::format("  val {:.4f}", *validation_) : "", r.learning_rate,
-                    r.grad_norm, human_count(r.tokens_per_second), human_duration(left)),
+                    validation_ ? fmt::format(" val {:.4f}", *validation_) : ""),
         last);
   }
   void interrupt() { line_.finish(); }

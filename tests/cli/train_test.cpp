@@ -242,7 +242,7 @@ TEST_F(TrainCommand, TakesOptionsFromAConfigFileBelowTheFlags) {
 TEST_F(TrainCommand, RefusesWhatContradictsTheRunItResumes) {
   ASSERT_EQ(train_command(arguments("run", 5)).code, 0);
   expect_failure(
-      train_command({"--out", folder_ / "run", "--resume", "--lr", "0.3", "--steps", "9"}), 1,
+      train_command({"--out", folder_ / "run", "--resume", "--lr", "0.5", "--steps", "9"}), 1,
       "--steps 9 (the run has 5), --lr 0.5 (the run has 0.01)");
   const Ran again = train_command(with(arguments("run", 5), {"--resume"}));
   EXPECT_EQ(again.code, 0);
