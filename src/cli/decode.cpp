@@ -15,6 +15,7 @@ namespace cli {
 namespace {
 
 struct DecodeOptions {
+  CommonOptions common;
   TokenizerOption tokenizer;
   std::string input = "-";
   bool jsonl = false;
@@ -89,6 +90,7 @@ void add_decode(CLI::App& app) {
                    "Answer each line {\"ids\": [...]} with {\"b64\": ..., \"text\": ...}; \"text\" "
                    "is absent where the bytes are no UTF-8");
   options->tokenizer.add(command);
+  add_common(command, options->common);
   command.callback([options] { run_decode(*options); });
 }
 

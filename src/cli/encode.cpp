@@ -12,6 +12,7 @@ namespace cli {
 namespace {
 
 struct EncodeOptions {
+  CommonOptions common;
   TokenizerOption tokenizer;
   std::string input = "-";
   bool allow_special = false;
@@ -104,6 +105,7 @@ void add_encode(CLI::App& app) {
                    "Answer each line {\"text\": ...} or {\"b64\": ...} (\"special\": true allows "
                    "special tokens) with {\"ids\": [...]}");
   options->tokenizer.add(command);
+  add_common(command, options->common);
   command.callback([options] { run_encode(*options); });
 }
 

@@ -36,7 +36,11 @@ int run(int argc, char** argv) {
     const auto commands = app.get_subcommands();
     const std::string help =
         commands.empty() ? "gpt2 --help" : "gpt2 " + commands.front()->get_name() + " --help";
-    fmt::print(stderr, "gpt2: error: {}; see '{}'\n", error.what(), help);
+    // CLI11 would only say that a subcommand is missing.
+    const bool unknown = commands.empty() && argc > 1 && argv[1][0] != '-';
+    const std::string what =
+        unknown ? fmt::format("unknown subcommand '{}'", argv[1]) : error.what();
+    fmt::print(stderr, "gpt2: error: {}; see '{}'\n", what, help);
     return kUsage;
   }
 }

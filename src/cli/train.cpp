@@ -39,8 +39,9 @@ CLI::IsMember one_of(const std::map<std::string, T>& names) {
   return CLI::IsMember(keys);
 }
 
-const CLI::Range kFromZero(std::int64_t{0}, INT64_MAX);
-const CLI::Range kFromOne(std::int64_t{1}, INT64_MAX);
+// Named, since the help would show the upper bound otherwise.
+const CLI::Range kFromZero(std::int64_t{0}, INT64_MAX, "NONNEGATIVE");
+const CLI::Range kFromOne(std::int64_t{1}, INT64_MAX, "POSITIVE");
 
 void add_run_options(CLI::App& command, TrainCommand& t) {
   train::Options& o = t.options;

@@ -191,6 +191,7 @@ void write_manifest(const base::Path& folder, const Manifest& manifest) {
     json["inputs"].push_back({{"path", input.path}, {"bytes", input.bytes}});
   }
   json["documents"] = manifest.documents;
+  json["tokens"] = manifest.train_tokens + manifest.validation_tokens;
   json["train_tokens"] = manifest.train_tokens;
   json["val_tokens"] = manifest.validation_tokens;
   json["overlap"] = manifest.overlap;
