@@ -222,6 +222,15 @@ Manifest read_manifest(const base::Path& folder) {
   manifest.documents = reader.get<std::int64_t>("documents");
   manifest.train_tokens = reader.get<std::int64_t>("train_tokens");
   manifest.validation_tokens = reader.get<std::int64_t>("val_tokens");
+  const auto tokens = reader.get<std::int64_t>("tokens");
+  const auto unsigned_of = [](std::int64_t n) { return static_cast<std::uint64_t>(n); };  // wraps
+  if (unsigned_of(tokens) !=
+      unsigned_of(manifest.train_tokens) + unsigned_of(manifest.validation_tokens)) {
+    reader.refuse(
+        fmt::format("key 'tokens': expected the sum of 'train_tokens' and 'val_tokens', "
+                    "got {}",
+                    tokens));
+  }
   manifest.overlap = reader.get<int>("overlap");
   if (manifest.overlap != 0 && manifest.overlap != 1) {
     reader.refuse(fmt::format("key 'overlap': expected 0 or 1, got {}", manifest.overlap));

@@ -159,7 +159,7 @@ TEST(Manifest, EveryMissingKeyIsNamed) {
   const Folder folder;
   data::write_manifest(folder.path(), example());
   const auto whole = nlohmann::json::parse(base::read_file(folder.path() / "manifest.json"));
-  ASSERT_EQ(whole.size(), 14U);
+  ASSERT_EQ(whole.size(), 15U);
   for (const auto& [key, value] : whole.items()) {
     auto damaged = whole;
     damaged.erase(key);
@@ -184,6 +184,8 @@ void expect_refused(const std::string& pointer, const nlohmann::json& value,
 
 TEST(Manifest, OtherVersionsAndValuesAreRefused) {
   expect_refused("/version", 2, "expected version 1, got 2");
+  expect_refused("/tokens", 107,
+                 "key 'tokens': expected the sum of 'train_tokens' and 'val_tokens', got 107");
   expect_refused("/overlap", 2, "key 'overlap': expected 0 or 1, got 2");
   expect_refused("/train/0/crc32c", "xyz",
                  "key 'crc32c': expected 8 hexadecimal digits, got 'xyz'");
