@@ -15,10 +15,12 @@ asm(".pushsection .rodata\n"
     ".byte 0\n"
     ".popsection\n");
 
+// The assembler's names, not C++'s. NOLINTBEGIN(readability-identifier-naming)
 extern "C" {
 extern const char gpt2_vocab_bpe_begin[] __attribute__((visibility("hidden")));
 extern const char gpt2_vocab_bpe_end[] __attribute__((visibility("hidden")));
 }
+// NOLINTEND(readability-identifier-naming)
 
 namespace text {
 
