@@ -197,33 +197,40 @@ class CpuBackend final : public Backend {
 
   void do_linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
                          ConstView bias, Epilogue epilogue) override {
-    const View z = pre.empty() ? out : pre;
-    products_->multiply(z.data(), compute_type(), inp.data(), weight.forward, bias.f32(),
-                        inp.dim(0), weight.inputs, weight.outputs);
-    if (epilogue != Epilogue::kGelu) return;
-    base::parallel_for(parts(out.elements(), kElements), [&](std::int64_t part) {
-      typed_.gelu_forward(out.data(), z.data(), part * kElements,
-                          std::min((part + 1) * kElements, out.elements()));
-    });
+    products_->multiply({.c = out.data(),
+                         .c_type = compute_type(),
+                         .a = inp.data(),
+                         .packed = weight.forward,
+                         .bias = bias.f32(),
+                         .after = epilogue == Epilogue::kGelu ? After::kGelu : After::kNone,
+                         .pre = pre.data(),
+                         .m = inp.dim(0),
+                         .k = weight.inputs,
+                         .n = weight.outputs});
   }
 
   void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
                           const PackedWeight& weight, Epilogue epilogue, ConstView pre) override {
     const std::int64_t rows = dout.dim(0);
-    const float* sums =
-        sum_rows(rows, weight.outputs, [&](std::int64_t begin, std::int64_t end, float* part) {
-          typed_.column_sums(part, dout.data(), weight.outputs, begin, end);
-        });
-    table_.accumulate(dbias.f32(), sums, weight.outputs);
-    products_->add_transposed(dweight.f32(), inp.data(), dout.data(), weight.inputs, rows,
-                              weight.outputs);
-    products_->multiply(dinp.data(), compute_type(), dout.data(), weight.backward, nullptr, rows,
-                        weight.outputs, weight.inputs);
-    if (epilogue != Epilogue::kGelu) return;
-    base::parallel_for(parts(dinp.elements(), kElements), [&](std::int64_t part) {
-      typed_.gelu_backward(dinp.data(), pre.data(), part * kElements,
-                           std::min((part + 1) * kElements, dinp.elements()));
-    });
+    products_->add_transposed({.c = dweight.f32(),
+                               .add = true,
+                               .column_sums = dbias.f32(),
+                               .a = inp.data(),
+                               .b = dout.data(),
+                               .m = weight.inputs,
+                               .k = rows,
+                               .n = weight.outputs});
+    const bool gelu = epilogue == Epilogue::kGelu;
+    products_->multiply({.c = dinp.data(),
+                         .c_type = compute_type(),
+                         .a = dout.data(),
+                         .packed = weight.backward,
+                         .bias = nullptr,
+                         .after = gelu ? After::kGeluGradient : After::kNone,
+                         .pre = const_cast<void*>(pre.data()),  // only read
+                         .m = rows,
+                         .k = weight.outputs,
+                         .n = weight.inputs});
   }
 
   // ---- attention ------------------------------------------------------------------------------
@@ -328,6 +335,21 @@ class CpuBackend final : public Backend {
 
   // ---- head and loss --------------------------------------------------------------------------
 
+  /// c = a b.
+  void multiply(void* c, DType c_type, const void* a, const std::byte* packed, std::int64_t m,
+                std::int64_t k, std::int64_t n) {
+    products_->multiply({.c = c,
+                         .c_type = c_type,
+                         .a = a,
+                         .packed = packed,
+                         .bias = nullptr,
+                         .after = After::kNone,
+                         .pre = nullptr,
+                         .m = m,
+                         .k = k,
+                         .n = n});
+  }
+
   struct HeadScratch {
     std::size_t logits_bytes = 0;  ///< 0: they lie where dlogits will
     std::size_t dlogits_bytes = 0;
@@ -355,8 +377,8 @@ class CpuBackend final : public Backend {
                              static_cast<std::size_t>(row * wte.outputs) * size_of(compute_type());
         // f32 logits become their gradients in place; bf16 ones would spoil the losses.
         auto* logits = reinterpret_cast<float*>(scratch.logits_bytes == 0 ? dlogits : memory);
-        products_->multiply(logits, DType::kF32, at(x, (first + row) * wte.inputs), wte.forward,
-                            nullptr, part, wte.inputs, wte.outputs);
+        multiply(logits, DType::kF32, at(x, (first + row) * wte.inputs), wte.forward, part,
+                 wte.inputs, wte.outputs);
         const SoftmaxLoss op{.logits = logits,
                              .dlogits = training ? dlogits : nullptr,
                              .losses = losses.f32() + first + row,
@@ -369,10 +391,16 @@ class CpuBackend final : public Backend {
       }
       if (!training) continue;
       const std::byte* dlogits = memory + scratch.logits_bytes;
-      products_->multiply(at(dx, first * wte.inputs), compute_type(), dlogits, wte.backward,
-                          nullptr, count, wte.outputs, wte.inputs);
-      products_->add_transposed(dwte.f32(), dlogits, at(x, first * wte.inputs), wte.outputs, count,
-                                wte.inputs);
+      multiply(at(dx, first * wte.inputs), compute_type(), dlogits, wte.backward, count,
+               wte.outputs, wte.inputs);
+      products_->add_transposed({.c = dwte.f32(),
+                                 .add = true,
+                                 .column_sums = nullptr,
+                                 .a = dlogits,
+                                 .b = at(x, first * wte.inputs),
+                                 .m = wte.outputs,
+                                 .k = count,
+                                 .n = wte.inputs});
     }
     double sum = 0;
     for (std::int64_t n = 0; n < rows; ++n) sum += static_cast<double>(losses.f32()[n]);
@@ -386,8 +414,8 @@ class CpuBackend final : public Backend {
     float* padded = scratch_.take_floats(static_cast<std::size_t>(chunk * wte.outputs));
     for (std::int64_t first = 0; first < rows; first += chunk) {
       const std::int64_t count = std::min(chunk, rows - first);
-      products_->multiply(padded, DType::kF32, at(x, first * wte.inputs), wte.forward, nullptr,
-                          count, wte.inputs, wte.outputs);
+      multiply(padded, DType::kF32, at(x, first * wte.inputs), wte.forward, count, wte.inputs,
+               wte.outputs);
       base::parallel_for(count, [&](std::int64_t row) {
         std::memcpy(logits.f32() + (first + row) * vocab, padded + row * wte.outputs,
                     static_cast<std::size_t>(vocab) * sizeof(float));

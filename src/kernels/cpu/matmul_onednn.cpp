@@ -118,14 +118,14 @@ struct Layout {
   std::array<std::optional<Prepared>, 2> fill;  ///< from (k, n) and from (n, k)
 };
 
-class OneDnnProducts final : public Products {
+class OneDnnProducts final : public UnfusedProducts {
  public:
-  OneDnnProducts(DType type, Isa isa) : type_(type), isa_(isa), table_(table_for(isa)) {}
+  OneDnnProducts(DType type, Isa isa) : UnfusedProducts(type, table_for(isa)), isa_(isa) {}
 
   std::string description() const override {
     const dnnl_version_t* version = dnnl_version();
     return fmt::format("oneDNN {}.{}.{} {} ({})", version->major, version->minor, version->patch,
-                       base::name_of(type_), name_of(isa_));
+                       base::name_of(type()), name_of(isa_));
   }
 
   std::size_t packed_bytes(std::int64_t k, std::int64_t n) const override {
@@ -151,6 +151,22 @@ class OneDnnProducts final : public Products {
     fill->run(stream_, {source, packed, scratch_.take(fill->scratch_bytes())});
   }
 
+  std::size_t scratch_bytes(std::int64_t m, std::int64_t k, std::int64_t n,
+                            bool transposed) const override {
+    const bool long_sum = !transposed && k > kLongSum;
+    const Key key{.m = transposed && m >= kHalvesFrom ? m - m / 2 : m,
+                  .k = long_sum ? k - k / 2 : k,
+                  .n = n,
+                  .a_stride = transposed ? m : k,
+                  .transposed = transposed,
+                  .accumulate = transposed || long_sum,
+                  .c_is_f32 = transposed || long_sum,
+                  .threads = base::thread_count()};
+    const std::size_t sum = long_sum ? static_cast<std::size_t>(m * n) * sizeof(float) : 0;
+    return describe(key).scratchpad_desc().get_size() + sum;
+  }
+
+ private:
   void multiply(void* c, DType c_type, const void* a, const std::byte* packed, const float* bias,
                 std::int64_t m, std::int64_t k, std::int64_t n) override {
     Key key{.m = m,
@@ -173,7 +189,7 @@ class OneDnnProducts final : public Products {
     run(key, sum, offset(a, half), offset(packed, half * n), nullptr);
     if (sum == c) return;
     base::parallel_ranges(m * n, [&](std::int64_t begin, std::int64_t end) {
-      table_.bf16.convert_to(c, sum, begin, end);
+      table().bf16.convert_to(c, sum, begin, end);
     });
   }
 
@@ -195,22 +211,6 @@ class OneDnnProducts final : public Products {
     run(key, c + half * n, offset(a, half), b, nullptr);
   }
 
-  std::size_t scratch_bytes(std::int64_t m, std::int64_t k, std::int64_t n,
-                            bool transposed) const override {
-    const bool long_sum = !transposed && k > kLongSum;
-    const Key key{.m = transposed && m >= kHalvesFrom ? m - m / 2 : m,
-                  .k = long_sum ? k - k / 2 : k,
-                  .n = n,
-                  .a_stride = transposed ? m : k,
-                  .transposed = transposed,
-                  .accumulate = transposed || long_sum,
-                  .c_is_f32 = transposed || long_sum,
-                  .threads = base::thread_count()};
-    const std::size_t sum = long_sum ? static_cast<std::size_t>(m * n) * sizeof(float) : 0;
-    return describe(key).scratchpad_desc().get_size() + sum;
-  }
-
- private:
   /// From here on a sum over k is computed in two slices.
   static constexpr std::int64_t kLongSum = 16384;
   /// From here on weight gradients are computed in two halves.
@@ -218,14 +218,14 @@ class OneDnnProducts final : public Products {
 
   const void* offset(const void* operand, std::int64_t elements) const {
     return static_cast<const std::byte*>(operand) +
-           static_cast<std::size_t>(elements) * base::size_of(type_);
+           static_cast<std::size_t>(elements) * base::size_of(type());
   }
 
   Layout& layout(std::int64_t k, std::int64_t n) const {
     const auto found = layouts_.find({k, n});
     if (found != layouts_.end()) return found->second;
-    const memory::desc plain({k, n}, type_of(type_), Tag::ab);
-    memory::desc wanted({k, n}, type_of(type_), Tag::any);
+    const memory::desc plain({k, n}, type_of(type()), Tag::ab);
+    memory::desc wanted({k, n}, type_of(type()), Tag::any);
     if (k > kLongSum) {
       wanted = plain;  // slices of it are addressed
     } else {
@@ -246,15 +246,15 @@ class OneDnnProducts final : public Products {
 
   dnnl::matmul::primitive_desc describe(const Key& key) const {
     const bool plain = key.transposed || key.a_stride != key.k;
-    return describe(key, plain ? memory::desc({key.k, key.n}, type_of(type_), Tag::ab)
+    return describe(key, plain ? memory::desc({key.k, key.n}, type_of(type()), Tag::ab)
                                : layout(key.k, key.n).packed);
   }
 
   dnnl::matmul::primitive_desc describe(const Key& key, const memory::desc& b) const {
     const memory::desc a(
-        {key.m, key.k}, type_of(type_),
+        {key.m, key.k}, type_of(type()),
         key.transposed ? memory::dims{1, key.a_stride} : memory::dims{key.a_stride, 1});
-    const memory::desc c({key.m, key.n}, key.c_is_f32 ? memory::data_type::f32 : type_of(type_),
+    const memory::desc c({key.m, key.n}, key.c_is_f32 ? memory::data_type::f32 : type_of(type()),
                          Tag::ab);
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -294,9 +294,7 @@ class OneDnnProducts final : public Products {
                key.m, key.k, key.n, error.what());
   }
 
-  DType type_;
   Isa isa_;
-  const KernelTable& table_;
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};
   mutable std::map<std::pair<std::int64_t, std::int64_t>, Layout> layouts_;

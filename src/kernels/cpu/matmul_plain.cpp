@@ -12,34 +12,39 @@ namespace {
 
 using base::DType;
 
-class PlainProducts final : public Products {
+class PlainProducts final : public UnfusedProducts {
  public:
   PlainProducts(DType type, const KernelTable& table)
-      : type_(type),
-        kernels_(type == DType::kF32 ? table.f32 : table.bf16),
+      : UnfusedProducts(type, table),
         description_(std::string("own ") + std::string(base::name_of(type)) + " products" +
                      (type == DType::kBf16 ? " in f32" : "")) {}
 
   std::string description() const override { return description_; }
 
   std::size_t packed_bytes(std::int64_t k, std::int64_t n) const override {
-    return static_cast<std::size_t>(k * n) * base::size_of(type_);
+    return static_cast<std::size_t>(k * n) * base::size_of(type());
   }
 
   void pack(std::byte* packed, const float* source, std::int64_t k, std::int64_t n,
             bool transposed) override {
     if (!transposed) {
       base::parallel_ranges(k * n, [&](std::int64_t begin, std::int64_t end) {
-        kernels_.convert_to(packed, source, begin, end);
+        kernels().convert_to(packed, source, begin, end);
       });
       return;
     }
     constexpr std::int64_t kRows = 64;
     base::parallel_for((n + kRows - 1) / kRows, [&](std::int64_t block) {
-      kernels_.transpose_to(packed, source, n, k, block * kRows, std::min((block + 1) * kRows, n));
+      kernels().transpose_to(packed, source, n, k, block * kRows, std::min((block + 1) * kRows, n));
     });
   }
 
+  std::size_t scratch_bytes(std::int64_t /*m*/, std::int64_t /*k*/, std::int64_t /*n*/,
+                            bool /*transposed*/) const override {
+    return static_cast<std::size_t>(base::thread_count() * kProductScratch) * sizeof(float);
+  }
+
+ private:
   void multiply(void* c, DType c_type, const void* a, const std::byte* packed, const float* bias,
                 std::int64_t m, std::int64_t k, std::int64_t n) override {
     run({.c = c,
@@ -70,12 +75,6 @@ class PlainProducts final : public Products {
          .accumulate = true});
   }
 
-  std::size_t scratch_bytes(std::int64_t /*m*/, std::int64_t /*k*/, std::int64_t /*n*/,
-                            bool /*transposed*/) const override {
-    return static_cast<std::size_t>(base::thread_count() * kProductScratch) * sizeof(float);
-  }
-
- private:
   void run(const Product& product) {
     const std::int64_t row_parts = (product.m + kProductRows - 1) / kProductRows;
     const std::int64_t column_parts = (product.n + kProductColumns - 1) / kProductColumns;
@@ -83,14 +82,12 @@ class PlainProducts final : public Products {
     base::parallel_for_dynamic(row_parts * column_parts, [&](std::int64_t part) {
       const std::int64_t m = part % row_parts * kProductRows;
       const std::int64_t n = part / row_parts * kProductColumns;
-      kernels_.product_part(product, m, std::min(m + kProductRows, product.m), n,
-                            std::min(n + kProductColumns, product.n),
-                            scratch + base::thread_index() * kProductScratch);
+      kernels().product_part(product, m, std::min(m + kProductRows, product.m), n,
+                             std::min(n + kProductColumns, product.n),
+                             scratch + base::thread_index() * kProductScratch);
     });
   }
 
-  DType type_;
-  const TypedKernels& kernels_;
   std::string description_;
   Scratch scratch_;
 };

@@ -85,8 +85,16 @@ TEST_P(Matmul, MultipliesByPackedWeightsOfEitherOrder) {
           for (const Tensor* added : {&bias, static_cast<const Tensor*>(nullptr)}) {
             Tensor c(type, {s.m, s.n});
             const base::View bias_view = bias;
-            products->multiply(base::View(c).data(), type, base::View(a).data(), packed,
-                               added != nullptr ? bias_view.f32() : nullptr, s.m, s.k, s.n);
+            products->multiply({.c = base::View(c).data(),
+                                .c_type = type,
+                                .a = base::View(a).data(),
+                                .packed = packed,
+                                .bias = added != nullptr ? bias_view.f32() : nullptr,
+                                .after = After::kNone,
+                                .pre = nullptr,
+                                .m = s.m,
+                                .k = s.k,
+                                .n = s.n});
             expect_product(c, nullptr, a, false, b, added, s);
           }
         }
@@ -104,10 +112,29 @@ TEST_P(Matmul, AddsTransposedProducts) {
       const Tensor a = draw({s.k, s.m}).as(GetParam());
       const Tensor b = draw({s.k, s.n}).as(GetParam());
       const Tensor start = draw({s.m, s.n});
-      Tensor c = start;
-      products->add_transposed(base::View(c).f32(), base::View(a).data(), base::View(b).data(), s.m,
-                               s.k, s.n);
-      expect_product(c, &start, a, true, b, nullptr, s);
+      for (const bool add : {true, false}) {
+        Tensor c = start;
+        Tensor sums = Tensor(DType::kF32, {s.n});
+        for (std::int64_t j = 0; j < s.n; ++j) sums.set(j, 1);
+        products->add_transposed({.c = base::View(c).f32(),
+                                  .add = add,
+                                  .column_sums = base::View(sums).f32(),
+                                  .a = base::View(a).data(),
+                                  .b = base::View(b).data(),
+                                  .m = s.m,
+                                  .k = s.k,
+                                  .n = s.n});
+        expect_product(c, add ? &start : nullptr, a, true, b, nullptr, s);
+        for (std::int64_t j = 0; j < s.n; ++j) {
+          double sum = add ? 1 : 0;
+          double size = 1;
+          for (std::int64_t i = 0; i < s.k; ++i) {
+            sum += static_cast<double>(b.at(i * s.n + j));
+            size += std::abs(static_cast<double>(b.at(i * s.n + j)));
+          }
+          EXPECT_NEAR(static_cast<double>(sums.at(j)), sum, 1e-6 * size) << "column " << j;
+        }
+      }
     }
   }
 }
@@ -124,8 +151,16 @@ TEST_P(Matmul, SumsThatAreLongEnoughToBeSliced) {
     products->pack(packed, base::View(b).f32(), s.k, s.n, false);
     for (const DType type : {GetParam(), DType::kF32}) {
       Tensor c(type, {s.m, s.n});
-      products->multiply(base::View(c).data(), type, base::View(a).data(), packed, nullptr, s.m,
-                         s.k, s.n);
+      products->multiply({.c = base::View(c).data(),
+                          .c_type = type,
+                          .a = base::View(a).data(),
+                          .packed = packed,
+                          .bias = nullptr,
+                          .after = After::kNone,
+                          .pre = nullptr,
+                          .m = s.m,
+                          .k = s.k,
+                          .n = s.n});
       expect_product(c, nullptr, a, false, b, nullptr, s);
     }
   }
