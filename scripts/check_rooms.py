@@ -15,7 +15,7 @@ FLOORS = {
     "base": 0,
     "text": 1, "data": 1, "formats": 1, "kernels": 1, "dist": 1, "report": 1,
     "model": 2,
-    "prepare": 3, "train": 3, "generate": 3, "evaluate": 3,
+    "prepare": 3, "train": 3, "generate": 3, "evaluate": 3, "measure": 3,
     "serve": 4,
     "cli": 5,
 }

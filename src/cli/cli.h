@@ -23,6 +23,7 @@ void add_train(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_score(CLI::App& app);
 void add_info(CLI::App& app);
+void add_bench(CLI::App& app);
 
 /// Thrown by a callback to end the program with a code that is neither success nor an error
 /// (training stopped by a signal: 130 or 143). What it had to say is already said.

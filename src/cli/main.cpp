@@ -26,6 +26,7 @@ int run(int argc, char** argv) {
   cli::add_generate(app);
   cli::add_score(app);
   cli::add_info(app);
+  cli::add_bench(app);
 
   try {
     app.parse(argc, argv);

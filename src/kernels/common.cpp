@@ -10,6 +10,7 @@
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "kernels/kernels.h"
+#include "kernels/profile.h"
 
 namespace kernels {
 namespace {
@@ -120,6 +121,7 @@ double block_squares(const float* values, std::int64_t count) {
 }  // namespace
 
 void Backend::fill_zero(View out) {
+  const Timed timed(*this, "fill_zero", {.bytes = bytes_of({out})});
   auto* data = static_cast<std::byte*>(out.data());
   for_each_block(static_cast<std::int64_t>(out.bytes()), [=](std::int64_t begin, std::int64_t end) {
     std::memset(data + begin, 0, static_cast<std::size_t>(end - begin));
@@ -141,6 +143,7 @@ void Backend::fill_normal(View out, float mean, float deviation, std::uint64_t s
 
 void Backend::convert(View out, ConstView inp) {
   base::require_shape("convert", "out", out, inp.shape());
+  const Timed timed(*this, "convert", {.bytes = bytes_of({out, inp})});
   with_type("out", out.type(), [&](auto to) {
     with_type("inp", inp.type(),
               [&](auto from) { convert_elements<decltype(to), decltype(from)>(out, inp); });
@@ -149,6 +152,7 @@ void Backend::convert(View out, ConstView inp) {
 
 double Backend::squared_norm(ConstView values) {
   base::require_type("squared_norm", "values", values, DType::kF32);
+  const Timed timed(*this, "squared_norm", {.bytes = bytes_of({values})});
   const float* data = values.f32();
   const std::int64_t blocks = (values.elements() + kBlock - 1) / kBlock;
   block_sums_.resize(static_cast<std::size_t>(blocks));

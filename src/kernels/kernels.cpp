@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "kernels/cpu/backend.h"
+#include "kernels/profile.h"
 #include "kernels/reference.h"
 
 namespace kernels {
@@ -126,6 +127,10 @@ void Backend::pack_weight(const PackedWeight& weight, ConstView parameter) {
   const Check check("pack_weight");
   check.weight("weight", weight, weight.order);
   check.tensor("parameter", parameter, DType::kF32, parameter_shape(weight));
+  const Timed timed(
+      *this, "pack_weight",
+      {.bytes = bytes_of({parameter}) + Timed::copies_bytes(*this, weight, /*both=*/true)},
+      &weight);
   do_pack_weight(weight, parameter);
 }
 
@@ -149,6 +154,8 @@ void Backend::embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe,
     fail("embed_forward: x: expected a multiple of {} rows, got {}", length, rows);
   }
   check.ids("ids", ids, 0, wte.dim(0) - 1);
+  // The rows of both tables, and x.
+  const Timed timed(*this, "embed_forward", {.bytes = bytes_of({x, x, x})});
   do_embed_forward(x, ids, wte, wpe, length, first_position);
 }
 
@@ -169,6 +176,7 @@ void Backend::embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
     fail("embed_backward: dx: expected a multiple of {} rows, got {}", length, rows);
   }
   check.ids("ids", ids, 0, dwte.dim(0) - 1);
+  const Timed timed(*this, "embed_backward", {.bytes = 5 * bytes_of({dx})});
   do_embed_backward(dwte, dwpe, dx, ids, length);
 }
 
@@ -193,6 +201,8 @@ void Backend::add_layernorm_forward(View res_out, View normed, View mean, View r
   } else if (res_out.data() != res_in.data()) {
     fail("add_layernorm_forward: res_out: expected the memory of res_in, since there is no branch");
   }
+  const Timed timed(*this, "add_layernorm_forward",
+                    {.bytes = bytes_of({res_out, normed, res_in, branch})});
   do_add_layernorm_forward(res_out, normed, mean, rstd, res_in, branch, gain, bias);
 }
 
@@ -214,6 +224,8 @@ void Backend::add_layernorm_backward(View dres, View dres_copy, View dgain, View
   check.tensor("mean", mean, DType::kF32, {rows});
   check.tensor("rstd", rstd, DType::kF32, {rows});
   check.tensor("gain", gain, DType::kF32, {channels});
+  const Timed timed(*this, "add_layernorm_backward",
+                    {.bytes = bytes_of({dres, dres, dres_copy, dnormed, res})});
   do_add_layernorm_backward(dres, dres_copy, dgain, dbias, dnormed, res, mean, rstd, gain);
 }
 
@@ -235,12 +247,16 @@ void Backend::linear_forward(View out, View pre, ConstView inp, const PackedWeig
     }
     check.tensor("pre", pre, compute_type_, {rows, weight.outputs});
   }
+  const Timed timed(
+      *this, "linear_forward",
+      {.flops = product_flops(rows, weight.inputs, weight.outputs),
+       .bytes = bytes_of({out, pre, inp}) + Timed::copies_bytes(*this, weight, /*both=*/false)},
+      &weight);
   do_linear_forward(out, pre, inp, weight, bias, epilogue);
 }
 
 void Backend::linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
-                              const PackedWeight& weight, Epilogue epilogue, ConstView pre,
-                              Gradient gradient) {
+                              const PackedWeight& weight, Epilogue epilogue, ConstView pre) {
   const Check check("linear_backward");
   check.weight("weight", weight, WeightOrder::kInOut);
   check.backward_copy("weight", *this, weight);
@@ -257,14 +273,12 @@ void Backend::linear_backward(View dinp, View dweight, View dbias, ConstView dou
     fail("linear_backward: pre: expected none without GELU, got shape {}",
          base::to_string(pre.shape()));
   }
-  do_linear_backward(dinp, dweight, dbias, dout, inp, weight, epilogue, pre, gradient);
-}
-
-void Backend::gelu_forward(View out, ConstView pre) {
-  const Check check("gelu_forward");
-  check.tensor("out", out, compute_type_, out.shape());
-  check.tensor("pre", pre, compute_type_, out.shape());
-  do_gelu_forward(out, pre);
+  const Timed timed(*this, "linear_backward",
+                    {.flops = 2 * product_flops(rows, weight.inputs, weight.outputs),
+                     .bytes = bytes_of({dinp, dweight, dweight, dout, inp, pre}) +
+                              Timed::copies_bytes(*this, weight, /*both=*/false)},
+                    &weight);
+  do_linear_backward(dinp, dweight, dbias, dout, inp, weight, epilogue, pre);
 }
 
 // ---- attention --------------------------------------------------------------------------------
@@ -275,6 +289,10 @@ void Backend::attention_forward(View out, View lse, ConstView qkv) {
   check.tensor("lse", lse, DType::kF32, lse.shape());
   check.tensor("qkv", qkv, compute_type_, {rows, 3 * channels});
   check.tensor("out", out, compute_type_, {rows, channels});
+  // Two products over half of (T, T): the other half lies in the future.
+  const Timed timed(
+      *this, "attention_forward",
+      {.flops = product_flops(rows, lse.dim(2), channels), .bytes = bytes_of({out, lse, qkv})});
   do_attention_forward(out, lse, qkv);
 }
 
@@ -287,6 +305,10 @@ void Backend::attention_backward(View dqkv, ConstView dout, ConstView qkv, Const
   check.tensor("dqkv", dqkv, compute_type_, {rows, 3 * channels});
   check.tensor("dout", dout, compute_type_, {rows, channels});
   check.tensor("out", out, compute_type_, {rows, channels});
+  // Four products over half of (T, T); computing the scores again is not counted.
+  const Timed timed(*this, "attention_backward",
+                    {.flops = 2 * product_flops(rows, lse.dim(2), channels),
+                     .bytes = bytes_of({dqkv, dout, qkv, out, lse})});
   do_attention_backward(dqkv, dout, qkv, out, lse);
 }
 
@@ -303,6 +325,12 @@ void Backend::attention_cached(View out, View k_cache, View v_cache, ConstView q
   check.tensor("qkv", qkv, compute_type_, {rows, 3 * channels});
   check.range("rows of out", rows, 1, k_cache.dim(1));
   check.range("position", position, 0, k_cache.dim(1) - rows);
+  const std::int64_t keys = position + rows;
+  const Timed timed(
+      *this, "attention_cached",
+      {.flops = 2 * product_flops(rows, keys - rows / 2, channels),
+       .bytes = bytes_of({out, qkv}) + 2 * static_cast<double>(keys * channels) *
+                                           static_cast<double>(size_of(compute_type_))});
   do_attention_cached(out, k_cache, v_cache, qkv, position);
 }
 
@@ -325,20 +353,29 @@ void check_head(const Check& check, DType compute_type, const ConstView& losses,
 }  // namespace
 
 double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                          ConstView targets, std::int64_t vocab, float scale, Gradient gradient) {
+                          ConstView targets, std::int64_t vocab, float scale) {
   const Check check("head_loss");
   check_head(check, compute_type_, losses, x, wte, targets, vocab);
   check.backward_copy("wte", *this, wte);
   check.tensor("dx", dx, compute_type_, x.shape());
   check.tensor("dwte", dwte, DType::kF32, {wte.outputs, wte.inputs});
-  return do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient);
+  const Timed timed(
+      *this, "head_loss",
+      {.flops = 3 * product_flops(x.dim(0), wte.inputs, vocab),
+       .bytes = bytes_of({dx, dwte, dwte, x}) + Timed::copies_bytes(*this, wte, /*both=*/true)},
+      &wte);
+  return do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale);
 }
 
 double Backend::head_loss_forward(View losses, ConstView x, const PackedWeight& wte,
                                   ConstView targets, std::int64_t vocab) {
   const Check check("head_loss_forward");
   check_head(check, compute_type_, losses, x, wte, targets, vocab);
-  return do_head_loss(losses, {}, {}, x, wte, targets, vocab, 0.0F, Gradient::kAdd);
+  const Timed timed(*this, "head_loss_forward",
+                    {.flops = product_flops(x.dim(0), wte.inputs, vocab),
+                     .bytes = bytes_of({x}) + Timed::copies_bytes(*this, wte, /*both=*/false)},
+                    &wte);
+  return do_head_loss(losses, {}, {}, x, wte, targets, vocab, 0.0F);
 }
 
 void Backend::head_logits(View logits, ConstView x, const PackedWeight& wte, std::int64_t vocab) {
@@ -348,6 +385,11 @@ void Backend::head_logits(View logits, ConstView x, const PackedWeight& wte, std
   check.rank("x", x, 2);
   check.tensor("x", x, compute_type_, {x.dim(0), wte.inputs});
   check.tensor("logits", logits, DType::kF32, {x.dim(0), vocab});
+  const Timed timed(
+      *this, "head_logits",
+      {.flops = product_flops(x.dim(0), wte.inputs, vocab),
+       .bytes = bytes_of({x, logits}) + Timed::copies_bytes(*this, wte, /*both=*/false)},
+      &wte);
   do_head_logits(logits, x, wte, vocab);
 }
 
@@ -366,6 +408,11 @@ void Backend::adamw_step(View parameter, ConstView gradient, View m, View v, con
     check.weight("copies", *copies, copies->order);
     check.tensor("parameter", parameter, DType::kF32, parameter_shape(*copies));
   }
+  // Parameter and moments are read and written, the gradient is read.
+  const Timed timed(
+      *this, copies == nullptr ? "adamw_step" : "adamw_step and packing",
+      {.bytes = 7 * bytes_of({parameter}) +
+                (copies == nullptr ? 0 : Timed::copies_bytes(*this, *copies, /*both=*/true))});
   do_adamw_step(parameter, gradient, m, v, hyper, copies);
 }
 

@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/tensor.h"
 
 namespace kernels {
@@ -38,12 +39,6 @@ inline constexpr std::int32_t kIgnoredTarget = -1;
 enum class Epilogue : std::uint8_t {
   kNone,
   kGelu,  ///< tanh GELU of the output (forward), its derivative on the input's gradient (backward)
-};
-
-/// What an operation does with the weight gradient that is there.
-enum class Gradient : std::uint8_t {
-  kAdd,
-  kOverwrite,  ///< the first micro-batch of a step: nothing has to be zeroed or read
 };
 
 /// How a matrix lies in its parameter.
@@ -79,6 +74,17 @@ struct AdamW {
   std::int64_t step = 1;     ///< counts from 1: bias corrections are 1 - beta^step
 };
 
+/// What the calls of one operation came to, those of different weights apart.
+struct OperationTotals {
+  std::string_view operation;  ///< the Backend's function
+  std::int64_t inputs = 0;     ///< K of its weight, 0 where it has none
+  std::int64_t outputs = 0;    ///< M
+  std::int64_t calls = 0;
+  double seconds = 0;
+  double flops = 0;  ///< of the dense products in its formula; causal attention's half counted
+  double bytes = 0;  ///< each operand once, twice where it is read and written
+};
+
 /// One device's way to compute. An object may keep scratch memory and prepared products, so it
 /// serves one caller at a time; it uses base/parallel's threads inside.
 class Backend {
@@ -91,6 +97,11 @@ class Backend {
   virtual std::string description() const = 0;
   /// The compute type A.
   DType compute_type() const { return compute_type_; }
+
+  /// From now on adds up what each operation costs, from nothing. Some 100 ns a call.
+  void start_profile(base::Clock clock);
+  /// What was added up, in the order of first calls; empty before start_profile().
+  const std::vector<OperationTotals>& profile() const { return profile_; }
 
   /// Upper bound of the scratch memory that the operations below will take for these sizes.
   std::size_t workspace_bytes(std::int64_t rows, std::int64_t context, std::int64_t channels,
@@ -152,15 +163,11 @@ class Backend {
   void linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight, ConstView bias,
                       Epilogue epilogue);
   /// dinp = dout W^T, times GELU'(pre) with kGelu, where `inp` = GELU(pre);
-  /// dweight += inp^T dout; dbias += column sums of dout (= with Gradient::kOverwrite).
+  /// dweight += inp^T dout; dbias += column sums of dout.
   /// dinp: (N, K) A. dweight: (K, M) f32. dbias: (M) f32. dout: (N, M) A. inp: (N, K) A.
   /// pre: (N, K) A with kGelu, else empty. dinp overlaps nothing but, where K = M, never dout.
   void linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
-                       const PackedWeight& weight, Epilogue epilogue, ConstView pre,
-                       Gradient gradient = Gradient::kAdd);
-  /// out = GELU(pre), as linear_forward gave it: for a backward pass that kept only pre.
-  /// out, pre: (N, M) A, may be the same memory.
-  void gelu_forward(View out, ConstView pre);
+                       const PackedWeight& weight, Epilogue epilogue, ConstView pre);
 
   // ---- attention ------------------------------------------------------------------------------
 
@@ -181,13 +188,12 @@ class Backend {
 
   /// Loss and gradients of the tied head, in chunks of rows: the (N, V) logits never exist.
   ///   logits = x wte^T over the first V columns; loss[n] = lse(logits[n]) - logits[n][target]
-  /// dx = scale * dloss/dx; dwte += scale * dloss/dwte (= with Gradient::kOverwrite); returns the
-  /// unscaled sum of the losses of the rows whose target is not kIgnoredTarget (their dx is 0). dx:
-  /// (N, C) A. dwte: (Vp, C) f32; rows V.. receive nothing. losses: (N) f32, 0 where ignored. x:
-  /// (N, C) A. wte: kOutIn, inputs C, outputs Vp. targets: (N) i32 in [-1, V). V = `vocab`.
+  /// dx = scale * dloss/dx; dwte += scale * dloss/dwte; returns the unscaled sum of the losses of
+  /// the rows whose target is not kIgnoredTarget (their dx is 0).
+  /// dx: (N, C) A. dwte: (Vp, C) f32; rows V.. receive nothing. losses: (N) f32, 0 where ignored.
+  /// x: (N, C) A. wte: kOutIn, inputs C, outputs Vp. targets: (N) i32 in [-1, V). V = `vocab`.
   double head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                   ConstView targets, std::int64_t vocab, float scale,
-                   Gradient gradient = Gradient::kAdd);
+                   ConstView targets, std::int64_t vocab, float scale);
   /// The same without gradients.
   double head_loss_forward(View losses, ConstView x, const PackedWeight& wte, ConstView targets,
                            std::int64_t vocab);
@@ -230,8 +236,7 @@ class Backend {
                                  ConstView bias, Epilogue epilogue) = 0;
   virtual void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout,
                                   ConstView inp, const PackedWeight& weight, Epilogue epilogue,
-                                  ConstView pre, Gradient gradient) = 0;
-  virtual void do_gelu_forward(View out, ConstView pre) = 0;
+                                  ConstView pre) = 0;
   virtual void do_attention_forward(View out, View lse, ConstView qkv) = 0;
   virtual void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
                                      ConstView lse) = 0;
@@ -239,15 +244,18 @@ class Backend {
                                    std::int64_t position) = 0;
   /// dx and dwte empty: losses only.
   virtual double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                              ConstView targets, std::int64_t vocab, float scale,
-                              Gradient gradient) = 0;
+                              ConstView targets, std::int64_t vocab, float scale) = 0;
   virtual void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                               std::int64_t vocab) = 0;
   virtual void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
                              const PackedWeight* copies) = 0;
 
+  friend class Timed;  // kernels/profile.h
   DType compute_type_;
   std::vector<double> block_sums_;  // squared_norm's
+  std::vector<OperationTotals> profile_;
+  bool profiling_ = false;
+  base::Clock clock_ = base::Clock::kWall;
 };
 
 /// Which backend to make.
@@ -263,6 +271,34 @@ std::unique_ptr<Backend> make_backend(Device device, DType compute_type);
 /// Instruction sets this processor can run, weakest first: "generic", "avx2", "avx512",
 /// "avx512_bf16", "amx".
 std::vector<std::string> available_instruction_sets();
+
+/// The one in force: GPT2_CPU_ISA's, or the strongest. Throws Error as make_backend() does.
+std::string instruction_set();
+
+/// What bounds the speed of everything else.
+enum class Limit : std::uint8_t {
+  kF32,   ///< multiplications and additions a second, the fastest instructions in force
+  kBf16,  ///< the same on bf16, f32's where nothing beats those
+  kInt8,  ///< the same on int8
+  kRead,  ///< bytes read a second, from memory
+  kCopy,  ///< bytes read and written a second
+};
+
+/// Measures limits on base::thread_count() threads with loops that do nothing else: registers only
+/// for arithmetic, half a gigabyte on huge pages (taken at the first kRead or kCopy) for the rest.
+class LimitMeter {
+ public:
+  LimitMeter();
+  ~LimitMeter();
+  LimitMeter(const LimitMeter&) = delete;
+  LimitMeter& operator=(const LimitMeter&) = delete;
+  /// Operations or bytes a second, over one window of about `seconds`.
+  double measure(Limit limit, double seconds, base::Clock clock = base::Clock::kWall);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 /// True where bf16 products have hardware behind them; elsewhere bf16 is a storage type that is
 /// converted on the way in.

@@ -61,6 +61,8 @@ std::vector<std::string> available_instruction_sets() {
   return names;
 }
 
+std::string instruction_set() { return std::string(cpu::name_of(cpu::chosen_isa())); }
+
 bool bf16_products_in_hardware() {
   return cpu::built_with_onednn() && cpu::chosen_isa() >= cpu::Isa::kAvx512Bf16;
 }

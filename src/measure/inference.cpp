@@ -1,0 +1,148 @@
+// A prompt and single tokens through a key-value cache, in turns with the limits that bound them:
+// arithmetic for the prompt, reading for the tokens.
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/rng.h"
+#include "measure/measure.h"
+
+namespace measure {
+namespace {
+
+constexpr double kPeakSeconds = 0.05;
+constexpr double kReadSeconds = 0.02;
+constexpr int kPrompts = 5;          // timed ones; another goes first
+constexpr std::int64_t kGroup = 8;   // tokens between two windows of reading
+constexpr std::int64_t kWarmUp = 2;  // tokens that are not timed
+constexpr std::uint64_t kSeed = 1;
+
+/// Bytes of all packed weights, the head's among them: what a token reads once.
+double packed_weight_bytes(const model::Config& config, const kernels::Backend& backend) {
+  using kernels::WeightOrder;
+  const std::int64_t c = config.channels;
+  std::size_t block = 0;
+  for (const auto& [k, n] :
+       {std::pair(c, 3 * c), std::pair(c, c), std::pair(c, 4 * c), std::pair(4 * c, c)}) {
+    block += backend.packed_bytes(k, n, WeightOrder::kInOut, false).forward;
+  }
+  const std::size_t head =
+      backend.packed_bytes(c, config.padded_vocab(), WeightOrder::kOutIn, false).forward;
+  return static_cast<double>(block) * static_cast<double>(config.layers) +
+         static_cast<double>(head);
+}
+
+class Bench {
+ public:
+  explicit Bench(const GenerationOptions& options)
+      : options_(options),
+        model_(options.config, kernels::make_backend(kernels::Device::kCpu, options.precision),
+               /*trainable=*/false),
+        cache_(options.config, options.precision),
+        logits_(static_cast<std::size_t>(options.config.vocab_size)) {
+    model_.initialize(kSeed);
+    result_.backend = model_.backend().description();
+    result_.weight_bytes = packed_weight_bytes(options.config, model_.backend());
+    result_.prompt_tokens = static_cast<double>(options.prompt_tokens);
+    result_.prompt_flops = prompt_flops(options.config, options.prompt_tokens);
+    result_.planned_bytes =
+        model::Gpt2::plan(options.config, model_.backend(), 1, options.prompt_tokens, false)
+            .total();
+  }
+
+  Generation run() {
+    prompts();
+    result_.resident_bytes = base::peak_memory_bytes();  // before the memory that is read
+    tokens();
+    const double peak = result_.peaks.median();
+    const double read = result_.reads.median();
+    result_.prompt_operations =
+        operations_of(prompt_profile_, kPrompts, result_.prompt_seconds.sum(), peak, read);
+    result_.operations = operations_of(model_.backend().profile(), options_.tokens,
+                                       result_.token_seconds.sum(), peak, read);
+    return result_;
+  }
+
+ private:
+  /// Seconds of feeding `count` random tokens.
+  double feed(std::int64_t count) {
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
+    for (std::int32_t& id : ids) {
+      id = static_cast<std::int32_t>(base::random_below(
+          static_cast<std::uint64_t>(options_.config.vocab_size), kSeed, 0, drawn_++));
+    }
+    const double begun = base::seconds(options_.clock);
+    model_.decode(cache_, ids, logits_);
+    return base::seconds(options_.clock) - begun;
+  }
+
+  void prompts() {
+    const kernels::Limit limit = limit_of(options_.precision);
+    if (options_.prompt_tokens == 0) return;
+    feed(options_.prompt_tokens);
+    model_.backend().start_profile(options_.clock);
+    for (int i = 0; i < kPrompts; ++i) {
+      result_.peaks.add(meter_.measure(limit, kPeakSeconds, options_.clock));
+      cache_.truncate(0);
+      result_.prompt_seconds.add(feed(options_.prompt_tokens));
+    }
+    result_.peaks.add(meter_.measure(limit, kPeakSeconds, options_.clock));
+    prompt_profile_ = model_.backend().profile();
+  }
+
+  void tokens() {
+    cache_.truncate(0);
+    if (options_.depth > 0) feed(options_.depth);
+    for (std::int64_t i = 0; i < kWarmUp; ++i) feed(1);
+    cache_.truncate(options_.depth);
+    model_.backend().start_profile(options_.clock);
+    const auto look = [&] {
+      return meter_.measure(kernels::Limit::kRead, kReadSeconds, options_.clock);
+    };
+    double before = look();
+    result_.reads.add(before);
+    for (std::int64_t done = 0; done < options_.tokens;) {
+      const std::int64_t group = std::min(kGroup, options_.tokens - done);
+      double seconds = 0;
+      for (std::int64_t i = 0; i < group; ++i, ++done) {
+        const double own = feed(1);
+        result_.token_seconds.add(own);
+        seconds += own;
+      }
+      const double after = look();
+      result_.reads.add(after);
+      const double bytes = result_.weight_bytes * static_cast<double>(group);
+      result_.fractions.add(bytes / seconds / ((before + after) / 2));
+      before = after;
+    }
+  }
+
+  const GenerationOptions& options_;
+  model::Gpt2 model_;
+  model::KvCache cache_;
+  kernels::LimitMeter meter_;
+  std::vector<float> logits_;
+  std::uint64_t drawn_ = 0;
+  std::vector<kernels::OperationTotals> prompt_profile_;
+  Generation result_;
+};
+
+}  // namespace
+
+Generation measure_generation(const GenerationOptions& options) {
+  const std::int64_t context = options.config.context;
+  if (options.tokens < 1) base::fail("tokens: expected 1 or more, got {}", options.tokens);
+  if (options.prompt_tokens < 1 || options.prompt_tokens > context) {
+    base::fail("prompt of {} tokens: expected 1 to the model's context of {}",
+               options.prompt_tokens, context);
+  }
+  const std::int64_t most = options.depth + std::max(options.tokens, kWarmUp);
+  if (options.depth < 0 || most > context) {
+    base::fail("{} tokens after {}: expected at most the model's context of {}", options.tokens,
+               options.depth, context);
+  }
+  return Bench(options).run();
+}
+
+}  // namespace measure

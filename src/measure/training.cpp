@@ -1,0 +1,121 @@
+// Steps of training and of scoring, in turns with the machine's peak.
+
+#include <algorithm>
+#include <functional>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/rng.h"
+#include "measure/measure.h"
+
+namespace measure {
+namespace {
+
+constexpr double kPeakSeconds = 0.05;  // of a window between two steps
+constexpr double kReadSeconds = 0.03;
+constexpr int kReads = 5;
+constexpr std::uint64_t kSeed = 1;
+// GPT-2's usual optimizer: only its cost matters here.
+constexpr float kLearningRate = 1e-4F;
+constexpr float kWeightDecay = 0.1F;
+constexpr double kClip = 1;
+
+std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocab, std::uint64_t stream) {
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    ids[i] = static_cast<std::int32_t>(
+        base::random_below(static_cast<std::uint64_t>(vocab), kSeed, stream, i));
+  }
+  return ids;
+}
+
+/// One untimed call of `step`, then `steps` timed ones with a look at the peak around each.
+void run_steps(Training& result, kernels::Backend& backend, std::int64_t steps, Clock clock,
+               const std::function<void()>& step, const OnStep& on_step) {
+  const kernels::Limit limit = limit_of(backend.compute_type());
+  kernels::LimitMeter meter;
+  const auto timed = [&](std::int64_t number) {
+    const double begun = base::seconds(clock);
+    step();
+    const double seconds = base::seconds(clock) - begun;
+    if (on_step) on_step(number, seconds);
+    return seconds;
+  };
+  timed(0);
+  backend.start_profile(clock);
+  result.peaks.add(meter.measure(limit, kPeakSeconds, clock));
+  for (std::int64_t number = 1; number <= steps; ++number) {
+    result.step_seconds.add(timed(number));
+    result.peaks.add(meter.measure(limit, kPeakSeconds, clock));
+  }
+  result.resident_bytes = base::peak_memory_bytes();  // before the memory that is read below
+  Series reads;
+  for (int i = 0; i < kReads; ++i) {
+    reads.add(meter.measure(kernels::Limit::kRead, kReadSeconds, clock));
+  }
+  result.read_bytes_per_second = reads.median();
+  result.backend = backend.description();
+  result.operations = operations_of(backend.profile(), steps, result.step_seconds.sum(),
+                                    result.peaks.median(), result.read_bytes_per_second);
+}
+
+}  // namespace
+
+Training measure_training(const TrainingOptions& options, const OnStep& on_step) {
+  const model::Config& config = options.config;
+  auto backend = kernels::make_backend(kernels::Device::kCpu, options.precision);
+  Training result;
+  result.planned_bytes =
+      model::Gpt2::plan(config, *backend, options.micro_batch, options.length, true).total();
+  result.tokens_per_step =
+      static_cast<double>(options.micro_batch * options.length * options.accumulation);
+  result.flops_per_token = training_flops_per_token(config, options.length);
+
+  model::Gpt2 model(config, std::move(backend), /*trainable=*/true);
+  model.initialize(kSeed);
+  model.prepare_training(options.micro_batch, options.length);
+  model::ParameterSet m(config);
+  model::ParameterSet v(config);
+  const std::int64_t rows = options.micro_batch * options.length;
+  const std::vector<std::int32_t> ids = random_ids(rows, config.vocab_size, 0);
+  const std::vector<std::int32_t> targets = random_ids(rows, config.vocab_size, 1);
+  const auto scale = static_cast<float>(1 / result.tokens_per_step);
+  std::int64_t done = 0;
+  const auto step = [&] {
+    model.zero_gradients();
+    for (std::int64_t i = 0; i < options.accumulation; ++i) {
+      model.forward_backward(ids, targets, scale);
+    }
+    const double norm = model.gradient_norm();
+    const kernels::AdamW hyper{
+        .learning_rate = kLearningRate,
+        .weight_decay = kWeightDecay,
+        .gradient_scale = static_cast<float>(std::min(1.0, kClip / (norm + 1e-6))),
+        .step = ++done};
+    model.adamw_step(m, v, hyper);
+  };
+  run_steps(result, model.backend(), options.steps, options.clock, step, on_step);
+  return result;
+}
+
+Training measure_scoring(const ScoringOptions& options, const OnStep& on_step) {
+  const model::Config& config = options.config;
+  auto backend = kernels::make_backend(kernels::Device::kCpu, options.precision);
+  Training result;
+  result.planned_bytes =
+      model::Gpt2::plan(config, *backend, options.batch, options.length, false).total();
+  result.tokens_per_step = static_cast<double>(options.batch * options.length);
+  result.flops_per_token = scoring_flops_per_token(config, options.length);
+
+  model::Gpt2 model(config, std::move(backend), /*trainable=*/false);
+  model.initialize(kSeed);
+  const std::int64_t rows = options.batch * options.length;
+  const std::vector<std::int32_t> ids = random_ids(rows, config.vocab_size, 0);
+  const std::vector<std::int32_t> targets = random_ids(rows, config.vocab_size, 1);
+  std::vector<float> losses(static_cast<std::size_t>(rows));
+  const auto step = [&] { model.evaluate(ids, targets, options.batch, options.length, losses); };
+  run_steps(result, model.backend(), options.steps, options.clock, step, on_step);
+  return result;
+}
+
+}  // namespace measure
