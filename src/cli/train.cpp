@@ -22,7 +22,8 @@ constexpr double kPlainSeconds = 1;  // between two progress lines where stderr 
 struct TrainCommand {
   CommonOptions common;
   train::Options options;
-  std::optional<std::string> data, out, init, config, max_time, schedule, precision, order;
+  std::optional<std::string> data, out, init, config, max_time, schedule, precision, recompute,
+      order;
 };
 
 double now_seconds() {
@@ -108,6 +109,11 @@ void add_step_options(CLI::App& command, TrainCommand& t) {
       ->check(CLI::NonNegativeNumber);
   command.add_option("--precision", t.precision, "bf16 (default) or fp32")
       ->check(one_of(train::precision_names()));
+  command
+      .add_option("--recompute", t.recompute,
+                  "Compute again instead of keeping: none (default), gelu, block; less memory, "
+                  "the same results")
+      ->check(one_of(train::recompute_names()));
   command.add_option("--order", t.order, "shuffled (default) or sequential")
       ->check(one_of(train::order_names()));
 }
@@ -120,6 +126,7 @@ train::Options gather(const TrainCommand& t) {
   if (t.init) flags.init = *t.init;
   if (t.schedule) flags.schedule = train::schedule_names().at(*t.schedule);
   if (t.precision) flags.precision = train::precision_names().at(*t.precision);
+  if (t.recompute) flags.recompute = train::recompute_names().at(*t.recompute);
   if (t.order) flags.order = train::order_names().at(*t.order);
   if (t.max_time) {
     try {

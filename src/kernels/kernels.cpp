@@ -256,7 +256,8 @@ void Backend::linear_forward(View out, View pre, ConstView inp, const PackedWeig
 }
 
 void Backend::linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
-                              const PackedWeight& weight, Epilogue epilogue, ConstView pre) {
+                              const PackedWeight& weight, Epilogue epilogue, ConstView pre,
+                              Gradient gradient) {
   const Check check("linear_backward");
   check.weight("weight", weight, WeightOrder::kInOut);
   check.backward_copy("weight", *this, weight);
@@ -278,7 +279,15 @@ void Backend::linear_backward(View dinp, View dweight, View dbias, ConstView dou
                      .bytes = bytes_of({dinp, dweight, dweight, dout, inp, pre}) +
                               Timed::copies_bytes(*this, weight, /*both=*/false)},
                     &weight);
-  do_linear_backward(dinp, dweight, dbias, dout, inp, weight, epilogue, pre);
+  do_linear_backward(dinp, dweight, dbias, dout, inp, weight, epilogue, pre, gradient);
+}
+
+void Backend::gelu_forward(View out, ConstView pre) {
+  const Check check("gelu_forward");
+  check.tensor("out", out, compute_type_, out.shape());
+  check.tensor("pre", pre, compute_type_, out.shape());
+  const Timed timed(*this, "gelu_forward", {.bytes = bytes_of({out, pre})});
+  do_gelu_forward(out, pre);
 }
 
 // ---- attention --------------------------------------------------------------------------------
@@ -353,7 +362,7 @@ void check_head(const Check& check, DType compute_type, const ConstView& losses,
 }  // namespace
 
 double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                          ConstView targets, std::int64_t vocab, float scale) {
+                          ConstView targets, std::int64_t vocab, float scale, Gradient gradient) {
   const Check check("head_loss");
   check_head(check, compute_type_, losses, x, wte, targets, vocab);
   check.backward_copy("wte", *this, wte);
@@ -364,7 +373,7 @@ double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const Pa
       {.flops = 3 * product_flops(x.dim(0), wte.inputs, vocab),
        .bytes = bytes_of({dx, dwte, dwte, x}) + Timed::copies_bytes(*this, wte, /*both=*/true)},
       &wte);
-  return do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale);
+  return do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient);
 }
 
 double Backend::head_loss_forward(View losses, ConstView x, const PackedWeight& wte,
@@ -375,7 +384,7 @@ double Backend::head_loss_forward(View losses, ConstView x, const PackedWeight& 
                     {.flops = product_flops(x.dim(0), wte.inputs, vocab),
                      .bytes = bytes_of({x}) + Timed::copies_bytes(*this, wte, /*both=*/false)},
                     &wte);
-  return do_head_loss(losses, {}, {}, x, wte, targets, vocab, 0.0F);
+  return do_head_loss(losses, {}, {}, x, wte, targets, vocab, 0.0F, Gradient::kAdd);
 }
 
 void Backend::head_logits(View logits, ConstView x, const PackedWeight& wte, std::int64_t vocab) {

@@ -41,6 +41,12 @@ enum class Epilogue : std::uint8_t {
   kGelu,  ///< tanh GELU of the output (forward), its derivative on the input's gradient (backward)
 };
 
+/// What an operation does with the weight gradient that is there.
+enum class Gradient : std::uint8_t {
+  kAdd,
+  kOverwrite,  ///< the first micro-batch of a step: nothing has to be zeroed or read
+};
+
 /// How a matrix lies in its parameter.
 enum class WeightOrder : std::uint8_t {
   kInOut,  ///< (K, M): a linear layer's weight, Hugging Face's Conv1D orientation
@@ -163,11 +169,15 @@ class Backend {
   void linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight, ConstView bias,
                       Epilogue epilogue);
   /// dinp = dout W^T, times GELU'(pre) with kGelu, where `inp` = GELU(pre);
-  /// dweight += inp^T dout; dbias += column sums of dout.
+  /// dweight += inp^T dout; dbias += column sums of dout (= with Gradient::kOverwrite).
   /// dinp: (N, K) A. dweight: (K, M) f32. dbias: (M) f32. dout: (N, M) A. inp: (N, K) A.
   /// pre: (N, K) A with kGelu, else empty. dinp overlaps nothing but, where K = M, never dout.
   void linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
-                       const PackedWeight& weight, Epilogue epilogue, ConstView pre);
+                       const PackedWeight& weight, Epilogue epilogue, ConstView pre,
+                       Gradient gradient = Gradient::kAdd);
+  /// out = GELU(pre), as linear_forward gave it: for a backward pass that kept only pre.
+  /// out, pre: (N, M) A, may be the same memory.
+  void gelu_forward(View out, ConstView pre);
 
   // ---- attention ------------------------------------------------------------------------------
 
@@ -188,12 +198,13 @@ class Backend {
 
   /// Loss and gradients of the tied head, in chunks of rows: the (N, V) logits never exist.
   ///   logits = x wte^T over the first V columns; loss[n] = lse(logits[n]) - logits[n][target]
-  /// dx = scale * dloss/dx; dwte += scale * dloss/dwte; returns the unscaled sum of the losses of
-  /// the rows whose target is not kIgnoredTarget (their dx is 0).
-  /// dx: (N, C) A. dwte: (Vp, C) f32; rows V.. receive nothing. losses: (N) f32, 0 where ignored.
-  /// x: (N, C) A. wte: kOutIn, inputs C, outputs Vp. targets: (N) i32 in [-1, V). V = `vocab`.
+  /// dx = scale * dloss/dx; dwte += scale * dloss/dwte (= with Gradient::kOverwrite); returns the
+  /// unscaled sum of the losses of the rows whose target is not kIgnoredTarget (their dx is 0). dx:
+  /// (N, C) A. dwte: (Vp, C) f32; rows V.. receive nothing. losses: (N) f32, 0 where ignored. x:
+  /// (N, C) A. wte: kOutIn, inputs C, outputs Vp. targets: (N) i32 in [-1, V). V = `vocab`.
   double head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                   ConstView targets, std::int64_t vocab, float scale);
+                   ConstView targets, std::int64_t vocab, float scale,
+                   Gradient gradient = Gradient::kAdd);
   /// The same without gradients.
   double head_loss_forward(View losses, ConstView x, const PackedWeight& wte, ConstView targets,
                            std::int64_t vocab);
@@ -236,7 +247,8 @@ class Backend {
                                  ConstView bias, Epilogue epilogue) = 0;
   virtual void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout,
                                   ConstView inp, const PackedWeight& weight, Epilogue epilogue,
-                                  ConstView pre) = 0;
+                                  ConstView pre, Gradient gradient) = 0;
+  virtual void do_gelu_forward(View out, ConstView pre) = 0;
   virtual void do_attention_forward(View out, View lse, ConstView qkv) = 0;
   virtual void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
                                      ConstView lse) = 0;
@@ -244,7 +256,8 @@ class Backend {
                                    std::int64_t position) = 0;
   /// dx and dwte empty: losses only.
   virtual double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                              ConstView targets, std::int64_t vocab, float scale) = 0;
+                              ConstView targets, std::int64_t vocab, float scale,
+                              Gradient gradient) = 0;
   virtual void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                               std::int64_t vocab) = 0;
   virtual void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,

@@ -87,14 +87,17 @@ class Reference final : public Backend {
   void do_linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
                          ConstView bias, Epilogue epilogue) override;
   void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
-                          const PackedWeight& weight, Epilogue epilogue, ConstView pre) override;
+                          const PackedWeight& weight, Epilogue epilogue, ConstView pre,
+                          Gradient gradient) override;
+  void do_gelu_forward(View out, ConstView pre) override;
   void do_attention_forward(View out, View lse, ConstView qkv) override;
   void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
                              ConstView lse) override;
   void do_attention_cached(View out, View k_cache, View v_cache, ConstView qkv,
                            std::int64_t position) override;
   double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                      ConstView targets, std::int64_t vocab, float scale) override;
+                      ConstView targets, std::int64_t vocab, float scale,
+                      Gradient gradient) override;
   void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                       std::int64_t vocab) override;
   void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
@@ -265,9 +268,20 @@ void Reference<A>::do_linear_forward(View out, View pre, ConstView inp, const Pa
 }
 
 template <class A>
+void Reference<A>::do_gelu_forward(View out, ConstView pre) {
+  for (std::int64_t i = 0; i < out.elements(); ++i) {
+    store(out_of(out), i, gelu(load(in(pre), i)));
+  }
+}
+
+template <class A>
 void Reference<A>::do_linear_backward(View dinp, View dweight, View dbias, ConstView dout,
                                       ConstView inp, const PackedWeight& weight, Epilogue epilogue,
-                                      ConstView pre) {
+                                      ConstView pre, Gradient gradient) {
+  if (gradient == Gradient::kOverwrite) {
+    fill_zero(dweight);
+    fill_zero(dbias);
+  }
   const std::int64_t rows = dout.dim(0);
   const std::int64_t inputs = weight.inputs;
   const std::int64_t outputs = weight.outputs;
@@ -278,9 +292,9 @@ void Reference<A>::do_linear_backward(View dinp, View dweight, View dbias, Const
       const double value = load(in(inp), n * inputs + k);
       double sum = 0;
       for (std::int64_t m = 0; m < outputs; ++m) {
-        const double gradient = load(in(dout), n * outputs + m);
-        row[m] += value * gradient;
-        sum += gradient * load(matrix, k * outputs + m);
+        const double above = load(in(dout), n * outputs + m);
+        row[m] += value * above;
+        sum += above * load(matrix, k * outputs + m);
       }
       const std::int64_t i = n * inputs + k;
       if (epilogue == Epilogue::kGelu) sum *= gelu_derivative(load(in(pre), i));
@@ -448,7 +462,8 @@ void Reference<A>::do_attention_cached(View out, View k_cache, View v_cache, Con
 template <class A>
 double Reference<A>::do_head_loss(View losses, View dx, View dwte, ConstView x,
                                   const PackedWeight& wte, ConstView targets, std::int64_t vocab,
-                                  float scale) {
+                                  float scale, Gradient gradient) {
+  if (gradient == Gradient::kOverwrite && !dwte.empty()) fill_zero(dwte);
   const std::int64_t rows = x.dim(0);
   const std::int64_t channels = wte.inputs;
   const A* table = in(wte.forward);
@@ -486,10 +501,10 @@ double Reference<A>::do_head_loss(View losses, View dx, View dwte, ConstView x,
       const std::int32_t target = targets.i32()[n];
       if (target == kIgnoredTarget) continue;
       const double probability = std::exp(logit(n, token) - lse[n]);
-      const double gradient = load(&scale, 0) * (probability - (token == target ? 1.0 : 0.0));
+      const double dlogit = load(&scale, 0) * (probability - (token == target ? 1.0 : 0.0));
       for (std::int64_t c = 0; c < channels; ++c) {
-        x_sums[n * channels + c] += gradient * load(table, token * channels + c);
-        table_row[c] += gradient * load(in(x), n * channels + c);
+        x_sums[n * channels + c] += dlogit * load(table, token * channels + c);
+        table_row[c] += dlogit * load(in(x), n * channels + c);
       }
     }
     for (std::int64_t c = 0; c < channels; ++c) {

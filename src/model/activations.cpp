@@ -13,20 +13,25 @@ void lay_out(base::Arena& arena, const Config& config, DType type, TrainingActiv
   const auto f32 = [&](Shape shape) { return arena.take(DType::kF32, shape); };
   const auto a = [&](Shape shape) { return arena.take(type, shape); };
   t.forward.blocks.resize(static_cast<std::size_t>(config.layers));
+  const bool cheap = t.recompute != Recompute::kNone;   // GELU and LayerNorm are computed again
+  const bool dear = t.recompute == Recompute::kBlock;   // and everything else
+  const BlockActivations& first = t.forward.blocks[0];  // whose buffers the others may share
   for (BlockActivations& b : t.forward.blocks) {
+    const bool owns_cheap = !cheap || &b == &first;
+    const bool owns_dear = !dear || &b == &first;
     b = {.res = f32({rows, c}),
-         .ln1 = a({rows, c}),
-         .ln1_mean = f32({rows}),
-         .ln1_rstd = f32({rows}),
-         .qkv = a({rows, 3 * c}),
-         .att = a({rows, c}),
-         .lse = f32({t.batch, config.heads, t.length}),
-         .mid = f32({rows, c}),
-         .ln2 = a({rows, c}),
-         .ln2_mean = f32({rows}),
-         .ln2_rstd = f32({rows}),
-         .pre = a({rows, 4 * c}),
-         .hidden = a({rows, 4 * c})};
+         .ln1 = owns_cheap ? a({rows, c}) : first.ln1,
+         .ln1_mean = owns_dear ? f32({rows}) : first.ln1_mean,
+         .ln1_rstd = owns_dear ? f32({rows}) : first.ln1_rstd,
+         .qkv = owns_dear ? a({rows, 3 * c}) : first.qkv,
+         .att = owns_dear ? a({rows, c}) : first.att,
+         .lse = owns_dear ? f32({t.batch, config.heads, t.length}) : first.lse,
+         .mid = owns_dear ? f32({rows, c}) : first.mid,
+         .ln2 = owns_cheap ? a({rows, c}) : first.ln2,
+         .ln2_mean = owns_dear ? f32({rows}) : first.ln2_mean,
+         .ln2_rstd = owns_dear ? f32({rows}) : first.ln2_rstd,
+         .pre = owns_dear ? a({rows, 4 * c}) : first.pre,
+         .hidden = owns_cheap ? a({rows, 4 * c}) : first.hidden};
   }
   t.forward.branch = a({rows, c});
   t.forward.res = f32({rows, c});
@@ -82,10 +87,11 @@ std::size_t lay_out(std::byte* memory, const Config& config, DType type, std::in
 }  // namespace
 
 TrainingActivations make_training_activations(const Config& config, DType type, std::int64_t batch,
-                                              std::int64_t length) {
+                                              std::int64_t length, Recompute recompute) {
   TrainingActivations t;
   t.batch = batch;
   t.length = length;
+  t.recompute = recompute;
   t.arena = base::make_arena([&](base::Arena& arena) { lay_out(arena, config, type, t); });
   return t;
 }
@@ -106,16 +112,19 @@ const Activations& InferenceActivations::use(const Config& config, DType type, s
   return activations_;
 }
 
-std::size_t activation_bytes(const Config& config, DType type, std::int64_t batch,
-                             std::int64_t length, bool training) {
-  if (!training) {
-    Activations ignored;
-    return lay_out(nullptr, config, type, batch * length, batch, length, ignored);
-  }
+std::size_t inference_activation_bytes(const Config& config, DType type, std::int64_t batch,
+                                       std::int64_t length) {
+  Activations ignored;
+  return lay_out(nullptr, config, type, batch * length, batch, length, ignored);
+}
+
+std::size_t training_activation_bytes(const Config& config, DType type, std::int64_t batch,
+                                      std::int64_t length, Recompute recompute) {
   base::Arena measuring;
   TrainingActivations t;
   t.batch = batch;
   t.length = length;
+  t.recompute = recompute;
   lay_out(measuring, config, type, t);
   return measuring.used_bytes();
 }

@@ -8,7 +8,8 @@
 
 namespace model {
 
-/// What one block's forward pass writes; in training all of it is kept for the backward pass.
+/// What one block's forward pass writes; in training it is kept for the backward pass, but for the
+/// buffers that Recompute lets all blocks share.
 struct BlockActivations {
   View res;                 // (N, C) f32: the residual entering the block
   View ln1;                 // (N, C) A
@@ -55,13 +56,14 @@ struct BackwardBuffers {
 /// Both passes' memory for micro-batches of (batch, length).
 struct TrainingActivations {
   std::int64_t batch = 0, length = 0;
+  Recompute recompute = Recompute::kNone;
   Activations forward;
   BackwardBuffers backward;
   base::Arena arena;
 };
 
 TrainingActivations make_training_activations(const Config& config, DType type, std::int64_t batch,
-                                              std::int64_t length);
+                                              std::int64_t length, Recompute recompute);
 
 /// Memory for forward passes of any size: grows when a larger one comes, else is used again.
 class InferenceActivations {
@@ -78,7 +80,9 @@ class InferenceActivations {
 };
 
 /// Bytes of either, without taking them.
-std::size_t activation_bytes(const Config& config, DType type, std::int64_t batch,
-                             std::int64_t length, bool training);
+std::size_t training_activation_bytes(const Config& config, DType type, std::int64_t batch,
+                                      std::int64_t length, Recompute recompute);
+std::size_t inference_activation_bytes(const Config& config, DType type, std::int64_t batch,
+                                       std::int64_t length);
 
 }  // namespace model

@@ -13,6 +13,7 @@ namespace {
 
 using kernels::Backend;
 using kernels::Epilogue;
+using kernels::Gradient;
 using kernels::PackedWeight;
 using kernels::WeightOrder;
 
@@ -39,11 +40,12 @@ struct CacheSlot {
   std::int64_t position = 0;
 };
 
-/// One transformer block: adds the branch of the block before to the residual, leaves its own last
-/// branch in `branch` for the next add. `slot` null: whole sequences, keeping lse for backward.
-void block_forward(Backend& k, const BlockParameters& p, const BlockCopies& w,
-                   const BlockActivations& a, View branch, ConstView res_in, ConstView branch_in,
-                   const CacheSlot* slot) {
+/// One transformer block up to the input of its last product: adds the branch of the block before
+/// to the residual; uses `branch` for its own first one. `slot` null: whole sequences, keeping lse
+/// for backward.
+void block_forward_to_hidden(Backend& k, const BlockParameters& p, const BlockCopies& w,
+                             const BlockActivations& a, View branch, ConstView res_in,
+                             ConstView branch_in, const CacheSlot* slot) {
   k.add_layernorm_forward(a.res, a.ln1, a.ln1_mean, a.ln1_rstd, res_in, branch_in, p.ln1_weight,
                           p.ln1_bias);                                     // (N, C)
   k.linear_forward(a.qkv, {}, a.ln1, w.qkv, p.qkv_bias, Epilogue::kNone);  // (N, 3C)
@@ -56,24 +58,49 @@ void block_forward(Backend& k, const BlockParameters& p, const BlockCopies& w,
   k.add_layernorm_forward(a.mid, a.ln2, a.ln2_mean, a.ln2_rstd, a.res, branch, p.ln2_weight,
                           p.ln2_bias);                                         // (N, C)
   k.linear_forward(a.hidden, a.pre, a.ln2, w.fc, p.fc_bias, Epilogue::kGelu);  // (N, 4C)
+}
+
+/// One transformer block; leaves its last branch in `branch` for the next add.
+void block_forward(Backend& k, const BlockParameters& p, const BlockCopies& w,
+                   const BlockActivations& a, View branch, ConstView res_in, ConstView branch_in,
+                   const CacheSlot* slot) {
+  block_forward_to_hidden(k, p, w, a, branch, res_in, branch_in, slot);
   k.linear_forward(branch, {}, a.hidden, w.out, p.out_bias, Epilogue::kNone);  // (N, C)
+}
+
+/// Computes again what the forward pass did not keep of a block. Nothing is added to a residual
+/// that was kept, so every bit is what it was.
+void restore_block(Backend& k, const BlockParameters& p, const BlockCopies& w,
+                   const BlockActivations& a, View branch, Recompute recompute) {
+  if (recompute == Recompute::kBlock) {
+    block_forward_to_hidden(k, p, w, a, branch, a.res, {}, nullptr);
+  } else if (recompute == Recompute::kGelu) {
+    k.add_layernorm_forward(a.res, a.ln1, a.ln1_mean, a.ln1_rstd, a.res, {}, p.ln1_weight,
+                            p.ln1_bias);
+    k.add_layernorm_forward(a.mid, a.ln2, a.ln2_mean, a.ln2_rstd, a.mid, {}, p.ln2_weight,
+                            p.ln2_bias);
+    k.gelu_forward(a.hidden, a.pre);
+  }
 }
 
 /// The gradients of one block, from its output's in s.dres (and in s.dbranch, in A) to its input's.
 /// `first`: nothing below needs the copy in A.
 void block_backward(Backend& k, const BlockParameters& p, const BlockCopies& w, BlockParameters& g,
-                    const BlockActivations& a, const BackwardBuffers& s, bool first) {
+                    const BlockActivations& a, const BackwardBuffers& s, bool first,
+                    Gradient gradient) {
   const View dhidden = s.dwide(4), dqkv = s.dwide(3);  // one buffer: the first is spent by then
   k.linear_backward(dhidden, g.out_weight, g.out_bias, s.dbranch, a.hidden, w.out, Epilogue::kGelu,
-                    a.pre);
-  k.linear_backward(s.dnormed, g.fc_weight, g.fc_bias, dhidden, a.ln2, w.fc, Epilogue::kNone, {});
+                    a.pre, gradient);
+  k.linear_backward(s.dnormed, g.fc_weight, g.fc_bias, dhidden, a.ln2, w.fc, Epilogue::kNone, {},
+                    gradient);
   k.add_layernorm_backward(s.dres, s.dres_copy, g.ln2_weight, g.ln2_bias, s.dnormed, a.mid,
                            a.ln2_mean, a.ln2_rstd, p.ln2_weight);
   const View datt = s.dnormed;  // spent as well
-  k.linear_backward(datt, g.proj_weight, g.proj_bias, s.dbranch, a.att, w.proj, Epilogue::kNone,
-                    {});
+  k.linear_backward(datt, g.proj_weight, g.proj_bias, s.dbranch, a.att, w.proj, Epilogue::kNone, {},
+                    gradient);
   k.attention_backward(dqkv, datt, a.qkv, a.att, a.lse);
-  k.linear_backward(s.dnormed, g.qkv_weight, g.qkv_bias, dqkv, a.ln1, w.qkv, Epilogue::kNone, {});
+  k.linear_backward(s.dnormed, g.qkv_weight, g.qkv_bias, dqkv, a.ln1, w.qkv, Epilogue::kNone, {},
+                    gradient);
   k.add_layernorm_backward(s.dres, first ? View{} : s.dres_copy, g.ln1_weight, g.ln1_bias,
                            s.dnormed, a.res, a.ln1_mean, a.ln1_rstd, p.ln1_weight);
 }
@@ -137,6 +164,7 @@ struct Gpt2::State {
   base::Arena copies_arena;
   std::vector<PackedWeight> copies;  // by ParameterInfo::packed
   std::unique_ptr<ParameterSet> gradients;
+  bool gradients_begin_anew = false;  // what they hold is void: read as zero
   TrainingActivations training;
   InferenceActivations inference;
 
@@ -232,19 +260,21 @@ void Gpt2::pack() {
 
 // ---- training ---------------------------------------------------------------------------------
 
-void Gpt2::prepare_training(std::int64_t batch, std::int64_t length) {
+void Gpt2::prepare_training(std::int64_t batch, std::int64_t length, Recompute recompute) {
   State& s = *state_;
   if (!s.trainable) base::fail("prepare_training: this model was made for inference only");
   check_length(length, config());
   if (batch < 1) base::fail("prepare_training: batch: expected 1 or more, got {}", batch);
-  if (s.training.batch == batch && s.training.length == length) return;
+  const TrainingActivations& t = s.training;
+  if (t.batch == batch && t.length == length && t.recompute == recompute) return;
   s.training = {};  // gives the memory back before more is taken
-  s.training = make_training_activations(config(), s.backend->compute_type(), batch, length);
+  s.training =
+      make_training_activations(config(), s.backend->compute_type(), batch, length, recompute);
   if (!s.gradients) s.gradients = std::make_unique<ParameterSet>(config());
 }
 
 MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t batch,
-                      std::int64_t length, bool training) {
+                      std::int64_t length, bool training, Recompute recompute) {
   validate(config);
   const std::vector<ParameterInfo> list = parameter_list(config);
   base::Arena parameters, copies;
@@ -258,7 +288,9 @@ MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t
     plan.gradients = plan.parameters;
     plan.moments = 2 * plan.parameters;
   }
-  plan.activations = activation_bytes(config, backend.compute_type(), batch, length, training);
+  const DType type = backend.compute_type();
+  plan.activations = training ? training_activation_bytes(config, type, batch, length, recompute)
+                              : inference_activation_bytes(config, type, batch, length);
   plan.workspace = backend.workspace_bytes(batch * length, length, config.channels, config.heads,
                                            config.padded_vocab(), training);
   return plan;
@@ -266,19 +298,25 @@ MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t
 
 ParameterSet& Gpt2::gradients() {
   if (!state_->gradients) base::fail("gradients: prepare_training() was not called");
-  return *state_->gradients;
+  ParameterSet& g = *state_->gradients;
+  if (state_->gradients_begin_anew) {
+    for (std::size_t i = 0; i < g.size(); ++i) backend().fill_zero(g.view(i));
+    state_->gradients_begin_anew = false;
+  }
+  return g;
 }
 
 void Gpt2::zero_gradients() {
-  ParameterSet& g = gradients();
-  for (std::size_t i = 0; i < g.size(); ++i) backend().fill_zero(g.view(i));
+  if (!state_->gradients) gradients();  // fails
+  state_->gradients_begin_anew = true;
 }
 
 double Gpt2::forward_backward(std::span<const std::int32_t> ids,
                               std::span<const std::int32_t> targets, float scale) {
   State& s = *state_;
   Backend& k = *s.backend;
-  ParameterSet& g = gradients();
+  if (!s.gradients) gradients();  // fails
+  ParameterSet& g = *s.gradients;
   const Activations& a = s.training.forward;
   const BackwardBuffers& d = s.training.backward;
   const std::int64_t rows = s.training.batch * s.training.length;
@@ -287,16 +325,26 @@ double Gpt2::forward_backward(std::span<const std::int32_t> ids,
   check_ids("id", ids, 0, config().vocab_size);
   check_ids("target", targets, kernels::kIgnoredTarget, config().vocab_size);
 
+  // The first products of a step overwrite; what is too small to matter is zeroed.
+  const Gradient gradient = s.gradients_begin_anew ? Gradient::kOverwrite : Gradient::kAdd;
+  if (gradient == Gradient::kOverwrite) {
+    for (std::size_t i = 0; i < g.size(); ++i) {
+      if (g.info(i).packed < 0) k.fill_zero(g.view(i));
+    }
+    s.gradients_begin_anew = false;
+  }
   s.blocks_forward(a, ids_view(ids), s.training.length, nullptr);
   const ConstView normed = s.final_norm(a, 0, rows);  // (N, C)
   const double loss = k.head_loss(a.losses, d.dnormed, g.wte, normed, s.copies[0],
-                                  ids_view(targets), config().vocab_size, scale);
+                                  ids_view(targets), config().vocab_size, scale, gradient);
   k.fill_zero(d.dres);
   k.add_layernorm_backward(d.dres, d.dres_copy, g.lnf_weight, g.lnf_bias, d.dnormed, a.res, a.mean,
                            a.rstd, s.parameters.lnf_weight);
   for (std::size_t layer = g.blocks.size(); layer-- > 0;) {
-    block_backward(k, s.parameters.blocks[layer], copies_of(s.copies, layer), g.blocks[layer],
-                   a.block(layer), d, layer == 0);
+    const BlockParameters& p = s.parameters.blocks[layer];
+    const BlockCopies w = copies_of(s.copies, layer);
+    restore_block(k, p, w, a.block(layer), a.branch, s.training.recompute);
+    block_backward(k, p, w, g.blocks[layer], a.block(layer), d, layer == 0, gradient);
   }
   k.embed_backward(g.wte, g.wpe, d.dres, ids_view(ids), s.training.length);
   return loss;

@@ -111,6 +111,13 @@ class ParameterSet {
   base::Arena arena_;
 };
 
+/// What training computes again in the backward pass instead of keeping it.
+enum class Recompute : std::uint8_t {
+  kNone,
+  kGelu,   ///< what GELU and the LayerNorms gave: 11 of 27 KiB a token and layer at C = 768 in bf16
+  kBlock,  ///< all but each block's input: 3 KiB; a third of the forward pass's time comes on top
+};
+
 /// Bytes that a model and its training need, before anything is allocated.
 struct MemoryPlan {
   std::size_t parameters = 0;   ///< f32 masters
@@ -166,13 +173,16 @@ class Gpt2 {
   // ---- training -------------------------------------------------------------------------------
 
   /// Makes room for micro-batches of (B, T), keeping the gradients. Called again with other sizes
-  /// it makes room anew. T <= context.
-  void prepare_training(std::int64_t batch, std::int64_t length);
+  /// it makes room anew. T <= context. What is computed again changes no bit of the results.
+  void prepare_training(std::int64_t batch, std::int64_t length,
+                        Recompute recompute = Recompute::kNone);
   /// Bytes for training with (B, T), moments included; allocates nothing.
   static MemoryPlan plan(const Config& config, const kernels::Backend& backend, std::int64_t batch,
-                         std::int64_t length, bool training);
+                         std::int64_t length, bool training,
+                         Recompute recompute = Recompute::kNone);
   /// Gradients, accumulated by forward_backward(). Throws Error before prepare_training().
   ParameterSet& gradients();
+  /// The next forward_backward() begins anew: it overwrites the gradients.
   void zero_gradients();
   /// One micro-batch: adds scale * d(sum of losses)/d(parameter) to the gradients and returns the
   /// unscaled sum of the losses of targets that are not -1.

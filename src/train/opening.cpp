@@ -135,7 +135,8 @@ void Trainer::State::build_model() {
   auto backend = kernels::make_backend(options.device, *options.precision);
   backend_description = backend->description();
   const auto needed = [&](std::int64_t batch) {
-    return model::Gpt2::plan(plan.config, *backend, batch, plan.length, /*training=*/true);
+    return model::Gpt2::plan(plan.config, *backend, batch, plan.length, /*training=*/true,
+                             *options.recompute);
   };
   memory = needed(plan.micro_batch);
   check_memory(plan, base::free_memory_bytes(), needed);
@@ -172,7 +173,7 @@ void Trainer::State::build_model() {
     }
   }
   if (finished) first_step = plan.steps;
-  model->prepare_training(plan.micro_batch, plan.length);
+  model->prepare_training(plan.micro_batch, plan.length, *options.recompute);
   const auto rows = static_cast<std::size_t>(plan.micro_batch * plan.length);
   inputs.resize(rows);
   targets.resize(rows);

@@ -30,6 +30,14 @@ const std::map<std::string, data::Order>& order_names() {
   return names;
 }
 
+const std::map<std::string, model::Recompute>& recompute_names() {
+  static const std::map<std::string, model::Recompute> names = {
+      {"none", model::Recompute::kNone},
+      {"gelu", model::Recompute::kGelu},
+      {"block", model::Recompute::kBlock}};
+  return names;
+}
+
 double parse_duration(std::string_view text) {
   double value = 0;
   const char* const end = text.data() + text.size();
@@ -46,13 +54,15 @@ namespace {
 
 template <class T>
 inline constexpr bool kIsChoice =
-    std::is_same_v<T, Schedule> || std::is_same_v<T, base::DType> || std::is_same_v<T, data::Order>;
+    std::is_same_v<T, Schedule> || std::is_same_v<T, base::DType> ||
+    std::is_same_v<T, data::Order> || std::is_same_v<T, model::Recompute>;
 
 template <class T>
 const std::map<std::string, T>& names_of() {
   if constexpr (std::is_same_v<T, Schedule>) return schedule_names();
   if constexpr (std::is_same_v<T, base::DType>) return precision_names();
   if constexpr (std::is_same_v<T, data::Order>) return order_names();
+  if constexpr (std::is_same_v<T, model::Recompute>) return recompute_names();
 }
 
 /// "a, b, c".

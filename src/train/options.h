@@ -46,6 +46,7 @@ void for_each_option(Visit&& visit) {
   visit("beta2", &Options::beta2, kMust);
   visit("grad-clip", &Options::grad_clip, kMust);
   visit("precision", &Options::precision, kMust);
+  visit("recompute", &Options::recompute, kMay);
   visit("order", &Options::order, kMust);
   visit("val-every", &Options::validate_every, kMay);
   visit("sample-every", &Options::sample_every, kMay);

@@ -58,6 +58,7 @@ void fill_numbers(Options& o) {
   require(std::isfinite(clip) && clip >= 0, "grad-clip", "a number of at least 0", clip);
   set_default(o.precision, base::DType::kBf16);
   set_default(o.order, data::Order::kShuffled);
+  set_default(o.recompute, model::Recompute::kNone);
   set_default(o.seed, kSeed);
   set_default(o.threads, base::thread_count());
   require(*o.threads >= 1 && *o.threads <= 1024, "threads", "1 to 1024", *o.threads);
@@ -272,7 +273,8 @@ void check_memory(const Plan& plan, std::uint64_t free_bytes,
   while (fits > 0 && needed(fits).total() > free_bytes) fits = fits > 64 ? fits / 2 : fits - 1;
   const std::string advice =
       fits > 0
-          ? fmt::format("lower --micro-batch from {} to {} or less", plan.micro_batch, fits)
+          ? fmt::format("lower --micro-batch from {} to {} or less, or try --recompute block",
+                        plan.micro_batch, fits)
           : std::string("choose a smaller model (--preset, --layers, --channels) or --context");
   base::fail("training needs {:.2f} GB of memory, but {:.2f} GB are free; {}",
              static_cast<double>(total) / kGiga, static_cast<double>(free_bytes) / kGiga, advice);

@@ -43,6 +43,7 @@ struct Options {
   std::optional<double> beta1, beta2;            ///< default 0.9 and 0.95
   std::optional<double> grad_clip;               ///< default 1; 0: no clipping
   std::optional<base::DType> precision;          ///< kBf16 (default) or kF32
+  std::optional<model::Recompute> recompute;     ///< default kNone; changes no result
   std::optional<data::Order> order;              ///< default shuffled
   std::optional<std::int64_t> validate_every;    ///< "val-every"; 0: never
   std::optional<std::int64_t> sample_every;      ///< 0: never
@@ -59,6 +60,7 @@ struct Options {
 const std::map<std::string, Schedule>& schedule_names();
 const std::map<std::string, base::DType>& precision_names();
 const std::map<std::string, data::Order>& order_names();
+const std::map<std::string, model::Recompute>& recompute_names();
 
 /// Seconds of "90", "90s", "30m" or "2h" (fractions too). Throws Error for anything else and for
 /// what is not positive.

@@ -101,6 +101,8 @@ TEST_P(Backends, LinearBackward) {
     SCOPED_TRACE(testing::Message() << rows << " x " << inputs << " x " << outputs);
     check(LinearBackward{rows, inputs, outputs});
     check(LinearBackward{rows, inputs, outputs, Epilogue::kGelu});
+    check(LinearBackward{rows, inputs, outputs, Epilogue::kNone, Gradient::kOverwrite});
+    check(GeluForward{rows, inputs, outputs});
   }
 }
 
@@ -184,6 +186,7 @@ TEST_P(Backends, HeadLoss) {
 TEST_P(Backends, HeadLossOverSeveralChunksOfRows) {
   check(HeadLoss{300, 16, 97, 128});
   check(HeadLoss{301, 16, 97, 128, 1.0, 2, false});
+  check(HeadLoss{2100, 16, 97, 128, 1.0, 3, true, Gradient::kOverwrite});
 }
 
 TEST_P(Backends, HeadLossOfEqualLogits) { check(HeadLoss{9, 24, 97, 128, 0.0}); }

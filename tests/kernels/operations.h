@@ -50,6 +50,13 @@ struct Linear {
 struct LinearBackward {
   std::int64_t rows, inputs, outputs;
   Epilogue epilogue = Epilogue::kNone;
+  Gradient gradient = Gradient::kAdd;
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+/// gelu_forward of what linear_forward keeps gives what linear_forward gives, bit for bit.
+struct GeluForward {
+  std::int64_t rows, inputs, outputs;
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
@@ -77,6 +84,7 @@ struct HeadLoss {
   double logit = 1;       ///< standard deviation of the logits; 0: all equal
   int ignore_every = 3;   ///< every n-th target is ignored; 1: all; 0: none
   bool gradients = true;  ///< false: head_loss_forward
+  Gradient gradient = Gradient::kAdd;
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 

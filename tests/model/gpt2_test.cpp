@@ -168,6 +168,44 @@ TEST(Gradients, AccumulateOverMicroBatches) {
   EXPECT_EQ(parts.gradient_norm(), 0);
 }
 
+/// Every bit of two steps' gradients.
+std::vector<float> gradients_of(DType type, model::Recompute recompute) {
+  Gpt2 model = random_model(kConfig, true, kernels::make_backend(kernels::Device::kCpu, type));
+  model.prepare_training(2, 12, recompute);
+  model.forward_backward(random_ids(24, 5), random_ids(24, 6), 1);
+  model.zero_gradients();  // what the first one left must not show
+  model.forward_backward(random_ids(24, 1), random_ids(24, 2), 1.0F / 24);
+  model.forward_backward(random_ids(24, 3), random_ids(24, 4), 1.0F / 24);
+  std::vector<float> values;
+  for (std::size_t i = 0; i < model.gradients().size(); ++i) {
+    const base::View& view = model.gradients().view(i);
+    values.insert(values.end(), view.f32(), view.f32() + view.elements());
+  }
+  return values;
+}
+
+TEST(Gradients, AreTheSameBitsWhateverIsComputedAgain) {
+  for (const DType type : {DType::kF32, DType::kBf16}) {
+    const std::vector<float> kept = gradients_of(type, model::Recompute::kNone);
+    EXPECT_EQ(gradients_of(type, model::Recompute::kGelu), kept) << base::name_of(type);
+    EXPECT_EQ(gradients_of(type, model::Recompute::kBlock), kept) << base::name_of(type);
+  }
+}
+
+TEST(Gradients, BeginAnewAfterZeroing) {
+  const auto gradients = [](bool used) {
+    Gpt2 model = random_model(kConfig, true, reference());
+    model.prepare_training(1, 12);
+    if (used) {
+      model.forward_backward(random_ids(12, 5), random_ids(12, 6), 1);
+      model.zero_gradients();
+    }
+    model.forward_backward(random_ids(12, 1), random_ids(12, 2), 1);
+    return model.gradient_norm();
+  };
+  EXPECT_EQ(gradients(true), gradients(false));
+}
+
 TEST(Gradients, ThePaddingOfTheVocabularyStaysZero) {
   Gpt2 model = random_model(kConfig, true, reference());
   ParameterSet m(kConfig), v(kConfig);
@@ -399,6 +437,21 @@ TEST(Plan, ActivationsFollowTheFormula) {
   EXPECT_NEAR(static_cast<double>(plan.activations),
               static_cast<double>(rows * (config.layers * per_layer + rest)),
               0.001 * static_cast<double>(plan.activations));
+}
+
+TEST(Plan, WhatIsComputedAgainNeedsNoRoom) {
+  const auto backend = reference();
+  const Config config = model::preset("124m");
+  const auto layer_bytes = [&](model::Recompute recompute) {
+    Config deeper = config;
+    ++deeper.layers;
+    return Gpt2::plan(deeper, *backend, 4, 1024, true, recompute).activations -
+           Gpt2::plan(config, *backend, 4, 1024, true, recompute).activations;
+  };
+  const std::size_t normed_and_hidden = std::size_t{4} * 1024 * 768 * (2 + 4) * 4;
+  EXPECT_EQ(layer_bytes(model::Recompute::kNone) - layer_bytes(model::Recompute::kGelu),
+            normed_and_hidden);
+  EXPECT_EQ(layer_bytes(model::Recompute::kBlock), std::size_t{4} * 1024 * 768 * 4);
 }
 
 TEST(Plan, RefusesAShapeThatCannotExist) {

@@ -52,6 +52,7 @@ TEST_F(ConfigFile, ReadsBackEveryOption) {
   o.beta2 = 0.8;
   o.grad_clip = 2.5;
   o.precision = base::DType::kF32;
+  o.recompute = model::Recompute::kBlock;
   o.order = data::Order::kSequential;
   o.validate_every = 10;
   o.sample_every = 11;

@@ -249,7 +249,7 @@ TEST(Memory, NamesTheFlagToChangeAndBothFigures) {
   EXPECT_NO_THROW(check_memory(plan, 18'000'000'000, needed));
   expect_error(
       "training needs 18.00 GB of memory, but 7.50 GB are free; lower --micro-batch from 16 "
-      "to 5 or less",
+      "to 5 or less, or try --recompute block",
       [&] { check_memory(plan, 7'500'000'000, needed); });
   expect_error(
       "training needs 18.00 GB of memory, but 2.50 GB are free; choose a smaller model "

@@ -210,10 +210,11 @@ class CpuBackend final : public Backend {
   }
 
   void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
-                          const PackedWeight& weight, Epilogue epilogue, ConstView pre) override {
+                          const PackedWeight& weight, Epilogue epilogue, ConstView pre,
+                          Gradient gradient) override {
     const std::int64_t rows = dout.dim(0);
     products_->add_transposed({.c = dweight.f32(),
-                               .add = true,
+                               .add = gradient == Gradient::kAdd,
                                .column_sums = dbias.f32(),
                                .a = inp.data(),
                                .b = dout.data(),
@@ -231,6 +232,13 @@ class CpuBackend final : public Backend {
                          .m = rows,
                          .k = weight.outputs,
                          .n = weight.inputs});
+  }
+
+  void do_gelu_forward(View out, ConstView pre) override {
+    base::parallel_for(parts(out.elements(), kElements), [&](std::int64_t part) {
+      typed_.gelu_forward(out.data(), pre.data(), part * kElements,
+                          std::min((part + 1) * kElements, out.elements()));
+    });
   }
 
   // ---- attention ------------------------------------------------------------------------------
@@ -363,7 +371,8 @@ class CpuBackend final : public Backend {
   }
 
   double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                      ConstView targets, std::int64_t vocab, float scale) override {
+                      ConstView targets, std::int64_t vocab, float scale,
+                      Gradient gradient) override {
     const bool training = !dx.empty();
     const std::int64_t rows = x.dim(0);
     const HeadScratch scratch = head_scratch(rows, wte.outputs, training);
@@ -394,7 +403,7 @@ class CpuBackend final : public Backend {
       multiply(at(dx, first * wte.inputs), compute_type(), dlogits, wte.backward, count,
                wte.outputs, wte.inputs);
       products_->add_transposed({.c = dwte.f32(),
-                                 .add = true,
+                                 .add = first > 0 || gradient == Gradient::kAdd,
                                  .column_sums = nullptr,
                                  .a = dlogits,
                                  .b = at(x, first * wte.inputs),
