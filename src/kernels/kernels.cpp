@@ -321,26 +321,35 @@ void Backend::attention_backward(View dqkv, ConstView dout, ConstView qkv, Const
   do_attention_backward(dqkv, dout, qkv, out, lse);
 }
 
-void Backend::attention_cached(View out, View k_cache, View v_cache, ConstView qkv,
-                               std::int64_t position) {
+void Backend::attention_cached(View out, ConstView qkv, std::span<const CacheRows> sequences) {
   const Check check("attention_cached");
-  check.rank("k_cache", k_cache, 3);
-  check.rank("out", out, 2);
-  const std::int64_t rows = out.dim(0);
-  const std::int64_t channels = k_cache.dim(0) * k_cache.dim(2);
-  check.tensor("k_cache", k_cache, compute_type_, k_cache.shape());
-  check.tensor("v_cache", v_cache, compute_type_, k_cache.shape());
-  check.tensor("out", out, compute_type_, {rows, channels});
-  check.tensor("qkv", qkv, compute_type_, {rows, 3 * channels});
-  check.range("rows of out", rows, 1, k_cache.dim(1));
-  check.range("position", position, 0, k_cache.dim(1) - rows);
-  const std::int64_t keys = position + rows;
+  if (sequences.empty()) fail("attention_cached: sequences: expected at least one, got none");
+  check.rank("keys", sequences.front().keys, 3);
+  const std::int64_t heads = sequences.front().keys.dim(0);
+  const std::int64_t head_size = sequences.front().keys.dim(2);
+  std::int64_t rows = 0;
+  std::int64_t keys = 0;   // of all sequences
+  std::int64_t pairs = 0;  // of a row and a key that it sees, about
+  for (const CacheRows& sequence : sequences) {
+    check.rank("keys", sequence.keys, 3);
+    const std::int64_t positions = sequence.keys.dim(1);
+    const Shape shape{heads, positions, head_size};
+    check.tensor("keys", sequence.keys, compute_type_, shape);
+    check.tensor("values", sequence.values, compute_type_, shape);
+    check.range("rows", sequence.rows, 1, positions);
+    check.range("position", sequence.position, 0, positions - sequence.rows);
+    rows += sequence.rows;
+    keys += sequence.position + sequence.rows;
+    pairs += sequence.rows * (sequence.position + (sequence.rows + 1) / 2);
+  }
+  check.tensor("out", out, compute_type_, {rows, heads * head_size});
+  check.tensor("qkv", qkv, compute_type_, {rows, 3 * heads * head_size});
   const Timed timed(
       *this, "attention_cached",
-      {.flops = 2 * product_flops(rows, keys - rows / 2, channels),
-       .bytes = bytes_of({out, qkv}) + 2 * static_cast<double>(keys * channels) *
+      {.flops = 2 * product_flops(pairs, 1, heads * head_size),
+       .bytes = bytes_of({out, qkv}) + 2 * static_cast<double>(keys * heads * head_size) *
                                            static_cast<double>(size_of(compute_type_))});
-  do_attention_cached(out, k_cache, v_cache, qkv, position);
+  do_attention_cached(out, qkv, sequences);
 }
 
 // ---- head and loss ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,6 +68,14 @@ struct PackedWeight {
 struct PackedBytes {
   std::size_t forward = 0;
   std::size_t backward = 0;  ///< 0 also where one copy serves both directions
+};
+
+/// Where attention keeps the keys and values of one sequence that is being generated, and which of
+/// its positions come next.
+struct CacheRows {
+  View keys, values;          ///< (H, positions, D) A
+  std::int64_t position = 0;  ///< of the first new row
+  std::int64_t rows = 0;      ///< new rows: a prompt's, or one token's
 };
 
 /// AdamW's numbers for one step.
@@ -189,10 +198,13 @@ class Backend {
   /// dqkv: (N, 3C) A, overwritten. dout, out: (N, C) A. qkv, lse as in the forward.
   /// Probabilities are recomputed from lse block by block (arXiv:2205.14135, algorithm 4).
   void attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse);
-  /// Generation: appends the keys and values of the T rows of `qkv` to the caches at positions
-  /// [position, position + T), then each row attends to everything up to itself.
-  /// out: (T, C) A. k_cache, v_cache: (H, positions, D) A. qkv: (T, 3C) A.
-  void attention_cached(View out, View k_cache, View v_cache, ConstView qkv, std::int64_t position);
+  /// Generation: the rows of `qkv` belong to the sequences in turn, `rows` to each. Appends their
+  /// keys and values to the sequence's caches at [position, position + rows), then each row attends
+  /// to everything of its sequence up to itself. A row's result has the same bits whatever the
+  /// other sequences are.
+  /// out: (N, C) A, N the sum of `rows`. qkv: (N, 3C) A. H and D are the same in all caches; no two
+  /// sequences share memory.
+  void attention_cached(View out, ConstView qkv, std::span<const CacheRows> sequences);
 
   // ---- head and loss --------------------------------------------------------------------------
 
@@ -252,8 +264,8 @@ class Backend {
   virtual void do_attention_forward(View out, View lse, ConstView qkv) = 0;
   virtual void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
                                      ConstView lse) = 0;
-  virtual void do_attention_cached(View out, View k_cache, View v_cache, ConstView qkv,
-                                   std::int64_t position) = 0;
+  virtual void do_attention_cached(View out, ConstView qkv,
+                                   std::span<const CacheRows> sequences) = 0;
   /// dx and dwte empty: losses only.
   virtual double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                               ConstView targets, std::int64_t vocab, float scale,

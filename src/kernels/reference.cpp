@@ -93,8 +93,7 @@ class Reference final : public Backend {
   void do_attention_forward(View out, View lse, ConstView qkv) override;
   void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
                              ConstView lse) override;
-  void do_attention_cached(View out, View k_cache, View v_cache, ConstView qkv,
-                           std::int64_t position) override;
+  void do_attention_cached(View out, ConstView qkv, std::span<const CacheRows> sequences) override;
   double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                       ConstView targets, std::int64_t vocab, float scale,
                       Gradient gradient) override;
@@ -435,24 +434,29 @@ void Reference<A>::do_attention_backward(View dqkv, ConstView dout, ConstView qk
 }
 
 template <class A>
-void Reference<A>::do_attention_cached(View out, View k_cache, View v_cache, ConstView qkv,
-                                       std::int64_t position) {
-  const std::int64_t heads = k_cache.dim(0);
-  const std::int64_t positions = k_cache.dim(1);
-  const std::int64_t head_size = k_cache.dim(2);
+void Reference<A>::do_attention_cached(View out, ConstView qkv,
+                                       std::span<const CacheRows> sequences) {
   const std::int64_t channels = out.dim(1);
-  double* probabilities = zeroed(scores_, position + out.dim(0));
-  for (std::int64_t h = 0; h < heads; ++h) {
-    A* keys = out_of(k_cache) + h * positions * head_size;
-    A* values = out_of(v_cache) + h * positions * head_size;
-    for (std::int64_t t = 0; t < out.dim(0); ++t) {
-      const A* q = in(qkv) + t * 3 * channels + h * head_size;
-      const std::int64_t end = position + t + 1;
-      std::copy_n(q + channels, head_size, keys + (end - 1) * head_size);
-      std::copy_n(q + 2 * channels, head_size, values + (end - 1) * head_size);
-      softmax_row(probabilities, q, HeadRows<A>{keys, head_size}, end, head_size);
-      mix_values(out_of(out) + t * channels + h * head_size, probabilities,
-                 HeadRows<A>{values, head_size}, end, head_size);
+  const A* new_row = in(qkv);
+  A* out_row = out_of(out);
+  for (const auto& [k_cache, v_cache, position, rows] : sequences) {
+    const std::int64_t heads = k_cache.dim(0);
+    const std::int64_t positions = k_cache.dim(1);
+    const std::int64_t head_size = k_cache.dim(2);
+    double* probabilities = zeroed(scores_, position + rows);
+    for (std::int64_t end = position + 1; end <= position + rows; ++end) {
+      for (std::int64_t h = 0; h < heads; ++h) {
+        A* keys = out_of(k_cache) + h * positions * head_size;
+        A* values = out_of(v_cache) + h * positions * head_size;
+        const A* q = new_row + h * head_size;
+        std::copy_n(q + channels, head_size, keys + (end - 1) * head_size);
+        std::copy_n(q + 2 * channels, head_size, values + (end - 1) * head_size);
+        softmax_row(probabilities, q, HeadRows<A>{keys, head_size}, end, head_size);
+        mix_values(out_row + h * head_size, probabilities, HeadRows<A>{values, head_size}, end,
+                   head_size);
+      }
+      new_row += 3 * channels;
+      out_row += channels;
     }
   }
 }

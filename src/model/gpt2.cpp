@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "base/error.h"
 #include "model/activations.h"
@@ -12,6 +13,7 @@ namespace model {
 namespace {
 
 using kernels::Backend;
+using kernels::CacheRows;
 using kernels::Epilogue;
 using kernels::Gradient;
 using kernels::PackedWeight;
@@ -34,25 +36,19 @@ BlockCopies copies_of(const std::vector<PackedWeight>& copies, std::size_t layer
   return {first[0], first[1], first[2], first[3]};
 }
 
-/// Where a block appends its keys and values while generating.
-struct CacheSlot {
-  View keys, values;  // (H, context, D)
-  std::int64_t position = 0;
-};
-
 /// One transformer block up to the input of its last product: adds the branch of the block before
-/// to the residual; uses `branch` for its own first one. `slot` null: whole sequences, keeping lse
-/// for backward.
+/// to the residual; uses `branch` for its own first one. `cached` not there: whole sequences,
+/// keeping lse for backward.
 void block_forward_to_hidden(Backend& k, const BlockParameters& p, const BlockCopies& w,
                              const BlockActivations& a, View branch, ConstView res_in,
-                             ConstView branch_in, const CacheSlot* slot) {
+                             ConstView branch_in, const std::optional<CacheRows>& cached) {
   k.add_layernorm_forward(a.res, a.ln1, a.ln1_mean, a.ln1_rstd, res_in, branch_in, p.ln1_weight,
                           p.ln1_bias);                                     // (N, C)
   k.linear_forward(a.qkv, {}, a.ln1, w.qkv, p.qkv_bias, Epilogue::kNone);  // (N, 3C)
-  if (slot == nullptr) {
-    k.attention_forward(a.att, a.lse, a.qkv);  // (N, C)
+  if (cached) {
+    k.attention_cached(a.att, a.qkv, {&*cached, 1});  // (N, C)
   } else {
-    k.attention_cached(a.att, slot->keys, slot->values, a.qkv, slot->position);  // (T, C)
+    k.attention_forward(a.att, a.lse, a.qkv);  // (N, C)
   }
   k.linear_forward(branch, {}, a.att, w.proj, p.proj_bias, Epilogue::kNone);  // (N, C)
   k.add_layernorm_forward(a.mid, a.ln2, a.ln2_mean, a.ln2_rstd, a.res, branch, p.ln2_weight,
@@ -63,8 +59,8 @@ void block_forward_to_hidden(Backend& k, const BlockParameters& p, const BlockCo
 /// One transformer block; leaves its last branch in `branch` for the next add.
 void block_forward(Backend& k, const BlockParameters& p, const BlockCopies& w,
                    const BlockActivations& a, View branch, ConstView res_in, ConstView branch_in,
-                   const CacheSlot* slot) {
-  block_forward_to_hidden(k, p, w, a, branch, res_in, branch_in, slot);
+                   const std::optional<CacheRows>& cached) {
+  block_forward_to_hidden(k, p, w, a, branch, res_in, branch_in, cached);
   k.linear_forward(branch, {}, a.hidden, w.out, p.out_bias, Epilogue::kNone);  // (N, C)
 }
 
@@ -73,7 +69,7 @@ void block_forward(Backend& k, const BlockParameters& p, const BlockCopies& w,
 void restore_block(Backend& k, const BlockParameters& p, const BlockCopies& w,
                    const BlockActivations& a, View branch, Recompute recompute) {
   if (recompute == Recompute::kBlock) {
-    block_forward_to_hidden(k, p, w, a, branch, a.res, {}, nullptr);
+    block_forward_to_hidden(k, p, w, a, branch, a.res, {}, {});
   } else if (recompute == Recompute::kGelu) {
     k.add_layernorm_forward(a.res, a.ln1, a.ln1_mean, a.ln1_rstd, a.res, {}, p.ln1_weight,
                             p.ln1_bias);
@@ -185,10 +181,12 @@ void Gpt2::State::blocks_forward(const Activations& a, ConstView ids, std::int64
   ConstView branch;  // nothing to add before the first block
   backend->embed_forward(res, ids, p.wte, p.wpe, length, position);  // (N, C)
   for (std::size_t layer = 0; layer < p.blocks.size(); ++layer) {
-    CacheSlot slot;
-    if (cache != nullptr) slot = {cache->keys_[layer], cache->values_[layer], position};
+    std::optional<CacheRows> cached;
+    if (cache != nullptr) {
+      cached = {cache->keys_[layer], cache->values_[layer], position, length};
+    }
     block_forward(*backend, p.blocks[layer], copies_of(copies, layer), a.block(layer), a.branch,
-                  res, branch, cache == nullptr ? nullptr : &slot);
+                  res, branch, cached);
     res = a.block(layer).mid;
     branch = a.branch;
   }

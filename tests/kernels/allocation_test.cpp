@@ -136,8 +136,12 @@ TEST_P(Allocation, AttentionAllocatesNothing) {
   expect_none("attention_forward", [&] { backend->attention_forward(out, lse, qkv); });
   expect_none("attention_backward",
               [&] { backend->attention_backward(dqkv, dout, qkv, out, lse); });
-  expect_none("attention_cached",
-              [&] { backend->attention_cached(out, k_cache, v_cache, qkv, 0); });
+  Tensor k_other(type, {2, 70, 16}), v_other = k_other;
+  const std::vector<CacheRows> prompt{{k_cache, v_cache, 0, 140}};
+  const std::vector<CacheRows> two{{k_cache, v_cache, 139, 1}, {k_other, v_other, 5, 1}};
+  expect_none("attention_cached, a prompt", [&] { backend->attention_cached(out, qkv, prompt); });
+  expect_none("attention_cached, two sequences",
+              [&] { backend->attention_cached(View(out).rows(0, 2), View(qkv).rows(0, 2), two); });
 }
 
 TEST_P(Allocation, TheHeadAllocatesNothing) {

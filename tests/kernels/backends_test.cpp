@@ -169,6 +169,26 @@ TEST_P(Backends, CachedAttentionInAnyPiecesIsAttention) {
   }
 }
 
+TEST_P(Backends, CachedAttentionOfSeveralSequences) {
+  check(AttentionOfSequences{2, 16, {{0, 1}, {7, 1}, {100, 1}, {0, 5}}});
+  check(AttentionOfSequences{3, 64, {{130, 1}, {0, 70}, {3, 1}, {61, 33}}});
+  check(AttentionOfSequences{1, 20, {{0, 12}, {2, 1}}});
+}
+
+TEST_P(Backends, CachedAttentionOfASequenceIgnoresTheOthers) {
+  const auto backend = make_backend(GetParam().device, GetParam().type);
+  for (const std::int64_t head_size : {16, 20, 64}) {
+    AttentionOfSequences operation{
+        2, head_size, {{130, 1}, {0, 70}, {3, 1}, {61, 33}, {90, 7}, {0, 9}}};
+    const Outputs together = operation(*backend, Draw(GetParam().type));
+    operation.together = false;
+    const Outputs apart = operation(*backend, Draw(GetParam().type));
+    for (std::size_t i = 0; i < together.size(); ++i) {
+      EXPECT_EQ(together[i].tensor.bytes(), apart[i].tensor.bytes()) << i;
+    }
+  }
+}
+
 // ---- head and loss ----------------------------------------------------------------------------
 
 TEST_P(Backends, HeadLoss) {

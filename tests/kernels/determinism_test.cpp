@@ -26,6 +26,8 @@ std::vector<Named> own_operations() {
           {"attention_backward of one head", AttentionBackward{1, 1, 200, 16}},
           {"attention_cached, prompt", AttentionCached{3, 130, 16, 130}},
           {"attention_cached, token by token", AttentionCached{3, 70, 16, 1}},
+          {"attention_cached, several sequences",
+           AttentionOfSequences{2, 16, {{70, 1}, {0, 70}, {3, 1}, {61, 33}}}},
           {"adamw_step", AdamWSteps{{70'001}, 2}}};
 }
 

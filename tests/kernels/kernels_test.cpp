@@ -256,20 +256,42 @@ TEST_F(Door, AttentionNamesTheTensor) {
                [&] { backend->attention_backward(dqkv, qkv, qkv, out, lse); });
 }
 
-TEST_F(Door, AttentionCachedStaysInsideItsCache) {
-  Tensor out = f32({2, 4}), k_cache = f32({2, 5, 2}), v_cache = f32({2, 5, 2});
-  const Tensor qkv = f32({2, 12});
-  expect_error("attention_cached: position: expected 0 to 3, got 4",
-               [&] { backend->attention_cached(out, k_cache, v_cache, qkv, 4); });
-  expect_error("attention_cached: position: expected 0 to 3, got -1",
-               [&] { backend->attention_cached(out, k_cache, v_cache, qkv, -1); });
-  expect_error("attention_cached: v_cache: expected shape (2, 5, 2), got (2, 4, 2)", [&] {
-    Tensor other = f32({2, 4, 2});
-    backend->attention_cached(out, k_cache, other, qkv, 0);
+TEST_F(Door, AttentionCachedStaysInsideItsCaches) {
+  Tensor out = f32({4, 4}), keys = f32({2, 5, 2}), values = f32({2, 5, 2});
+  Tensor short_keys = f32({2, 4, 2}), short_values = f32({2, 4, 2});
+  const Tensor qkv = f32({4, 12});
+  const CacheRows good{keys, values, 3, 2};
+  const auto with = [&](CacheRows other) {
+    backend->attention_cached(out, qkv, std::vector<CacheRows>{good, other});
+  };
+  expect_error("attention_cached: sequences: expected at least one, got none",
+               [&] { backend->attention_cached(out, qkv, {}); });
+  expect_error("attention_cached: position: expected 0 to 2, got 3", [&] {
+    with({short_keys, short_values, 3, 2});
   });
-  expect_error("attention_cached: rows of out: expected 1 to 5, got 6", [&] {
-    Tensor many = f32({6, 4});
-    backend->attention_cached(many, k_cache, v_cache, f32({6, 12}), 0);
+  expect_error("attention_cached: position: expected 0 to 3, got -1", [&] {
+    with({keys, values, -1, 2});
+  });
+  expect_error("attention_cached: values: expected shape (2, 5, 2), got (2, 4, 2)", [&] {
+    with({keys, short_values, 0, 2});
+  });
+  expect_error("attention_cached: keys: expected shape (2, 5, 2), got (1, 5, 4)", [&] {
+    Tensor other = f32({1, 5, 4});
+    with({other, other, 0, 2});
+  });
+  expect_error("attention_cached: rows: expected 1 to 5, got 6", [&] {
+    with({keys, values, 0, 6});
+  });
+  expect_error("attention_cached: rows: expected 1 to 5, got 0", [&] {
+    with({keys, values, 0, 0});
+  });
+  expect_error("attention_cached: out: expected shape (3, 4), got (4, 4)", [&] {
+    with({short_keys, short_values, 0, 1});
+  });
+  expect_error("attention_cached: qkv: expected shape (4, 12), got (2, 12)", [&] {
+    const Tensor few = f32({2, 12});
+    backend->attention_cached(out, few,
+                              std::vector<CacheRows>{good, {short_keys, short_values, 0, 2}});
   });
 }
 

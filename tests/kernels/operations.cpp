@@ -179,10 +179,41 @@ Outputs AttentionCached::operator()(Backend& backend, Draw draw) const {
   Tensor out = unwritten(type, {length, channels});
   for (std::int64_t first = 0; first < length; first += piece) {
     const std::int64_t count = std::min(piece, length - first);
-    backend.attention_cached(View(out).rows(first, count), k_cache, v_cache,
-                             View(qkv).rows(first, count), first);
+    const CacheRows rows{k_cache, v_cache, first, count};
+    backend.attention_cached(View(out).rows(first, count), View(qkv).rows(first, count),
+                             {&rows, 1});
   }
   return {{"out", out}, {"k_cache", k_cache, 0, 1e-9}, {"v_cache", v_cache, 0, 1e-9}};
+}
+
+Outputs AttentionOfSequences::operator()(Backend& backend, Draw draw) const {
+  const DType type = backend.compute_type();
+  const std::int64_t channels = heads * head_size;
+  std::vector<Tensor> caches;
+  std::vector<CacheRows> sequences;
+  std::int64_t total = 0;
+  for (const auto& [position, rows] : pieces) {
+    const Shape shape{heads, position + rows + 2, head_size};
+    caches.push_back(draw(shape).as(type));
+    caches.push_back(draw(shape).as(type));
+    sequences.push_back({caches[caches.size() - 2], caches.back(), position, rows});
+    total += rows;
+  }
+  const Tensor qkv = draw({total, 3 * channels}).as(type);
+  Tensor out = unwritten(type, {total, channels});
+  if (together) {
+    backend.attention_cached(out, qkv, sequences);
+  } else {
+    std::int64_t row = 0;
+    for (const CacheRows& sequence : sequences) {
+      backend.attention_cached(View(out).rows(row, sequence.rows),
+                               View(qkv).rows(row, sequence.rows), {&sequence, 1});
+      row += sequence.rows;
+    }
+  }
+  Outputs outputs{{"out", out}};
+  for (const Tensor& cache : caches) outputs.push_back({"cache", cache, 0, 1e-9});
+  return outputs;
 }
 
 Outputs HeadLoss::operator()(Backend& backend, Draw draw) const {

@@ -79,6 +79,17 @@ struct AttentionCached {
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
+/// One call of attention_cached for several sequences, whose caches hold drawn values before.
+struct AttentionOfSequences {
+  struct Piece {
+    std::int64_t position, rows;
+  };
+  std::int64_t heads, head_size;
+  std::vector<Piece> pieces;
+  bool together = true;  ///< false: a call for each, with the same inputs
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
 struct HeadLoss {
   std::int64_t rows, channels, vocab, padded_vocab;
   double logit = 1;       ///< standard deviation of the logits; 0: all equal

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/scratch.h"
@@ -29,8 +30,6 @@ constexpr std::int64_t kElements = 16 * 1024;
 constexpr std::int64_t kLogitsRows = 256;
 /// Rows of dlogits that exist at a time: each chunk reads and writes all of dwte, so few of them.
 constexpr std::int64_t kHeadRows = 1024;
-/// Up to this many new rows attend one by one: a block of 64 queries would be mostly empty.
-constexpr std::int64_t kFewRows = 8;
 
 std::int64_t parts(std::int64_t count, std::int64_t size) { return (count + size - 1) / size; }
 
@@ -54,7 +53,8 @@ class CpuBackend final : public Backend {
       : Backend(type),
         table_(table_for(isa)),
         typed_(type == DType::kF32 ? table_.f32 : table_.bf16),
-        products_(make_onednn_products(type, isa)) {
+        products_(make_onednn_products(type, isa)),
+        attention_(type, isa, scratch_) {
     if (!products_) products_ = make_plain_products(type, table_);
   }
 
@@ -67,16 +67,12 @@ class CpuBackend final : public Backend {
   std::size_t do_workspace_bytes(std::int64_t rows, std::int64_t context, std::int64_t channels,
                                  std::int64_t heads, std::int64_t padded_vocab,
                                  bool training) const override {
-    const std::int64_t size = channels / heads;
-    const std::int64_t length = std::min(rows, context);
-    const std::int64_t attention =
-        training ? table_.attention_backward_scratch(length, size)
-                 : std::max(table_.attention_forward_scratch(context, size), context);
+    const std::size_t attention =
+        attention_.scratch_bytes(std::min(rows, context), context, channels / heads, training);
     const HeadScratch head = head_scratch(rows, padded_vocab, training);
     const std::size_t logits = head.logits_bytes + head.dlogits_bytes;
     const std::size_t sums = float_bytes(parts(rows, kSumRows) * 4 * channels);
-    const std::size_t ours = std::max(
-        {static_cast<std::size_t>(base::thread_count()) * float_bytes(attention), logits, sums});
+    const std::size_t ours = std::max({attention, logits, sums});
     // Layers: qkv, projection, in, out; the head's chunk.
     const std::int64_t chunk = std::min(rows, kHeadRows);
     std::size_t theirs =
@@ -243,102 +239,17 @@ class CpuBackend final : public Backend {
 
   // ---- attention ------------------------------------------------------------------------------
 
-  /// Runs body(b, h, scratch) for every batch and head, each thread with `floats` of scratch.
-  template <class Body>
-  void for_each_head(std::int64_t batch, std::int64_t heads, std::int64_t floats, Body&& body) {
-    const auto bytes = float_bytes(floats);
-    auto* scratch = static_cast<std::byte*>(
-        scratch_.take(bytes * static_cast<std::size_t>(base::thread_count())));
-    base::parallel_for_dynamic(batch * heads, [&](std::int64_t task) {
-      std::byte* own = scratch + bytes * static_cast<std::size_t>(base::thread_index());
-      body(task / heads, task % heads, reinterpret_cast<float*>(own));
-    });
-  }
-
   void do_attention_forward(View out, View lse, ConstView qkv) override {
-    const std::int64_t heads = lse.dim(1);
-    const std::int64_t length = lse.dim(2);
-    const std::int64_t channels = out.dim(1);
-    const std::int64_t size = channels / heads;
-    for_each_head(lse.dim(0), heads, table_.attention_forward_scratch(length, size),
-                  [&](std::int64_t b, std::int64_t h, float* scratch) {
-                    const std::int64_t first = b * length * 3 * channels + h * size;
-                    typed_.attention_forward({.out = at(out, b * length * channels + h * size),
-                                              .lse = lse.f32() + (b * heads + h) * length,
-                                              .q = at(qkv, first),
-                                              .k = at(qkv, first + channels),
-                                              .v = at(qkv, first + 2 * channels),
-                                              .out_stride = channels,
-                                              .q_stride = 3 * channels,
-                                              .kv_stride = 3 * channels,
-                                              .queries = length,
-                                              .keys = length,
-                                              .first_position = 0,
-                                              .head_size = size},
-                                             scratch);
-                  });
+    attention_.forward(out, lse, qkv);
   }
 
   void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
                              ConstView lse) override {
-    const std::int64_t heads = lse.dim(1);
-    const std::int64_t length = lse.dim(2);
-    const std::int64_t channels = out.dim(1);
-    const std::int64_t size = channels / heads;
-    for_each_head(lse.dim(0), heads, table_.attention_backward_scratch(length, size),
-                  [&](std::int64_t b, std::int64_t h, float* scratch) {
-                    const std::int64_t first = b * length * 3 * channels + h * size;
-                    const std::int64_t row = b * length * channels + h * size;
-                    typed_.attention_backward({.dq = at(dqkv, first),
-                                               .dk = at(dqkv, first + channels),
-                                               .dv = at(dqkv, first + 2 * channels),
-                                               .q = at(qkv, first),
-                                               .k = at(qkv, first + channels),
-                                               .v = at(qkv, first + 2 * channels),
-                                               .out = at(out, row),
-                                               .dout = at(dout, row),
-                                               .lse = lse.f32() + (b * heads + h) * length,
-                                               .qkv_stride = 3 * channels,
-                                               .out_stride = channels,
-                                               .length = length,
-                                               .head_size = size},
-                                              scratch);
-                  });
+    attention_.backward(dqkv, dout, qkv, out, lse);
   }
 
-  void do_attention_cached(View out, View k_cache, View v_cache, ConstView qkv,
-                           std::int64_t position) override {
-    const std::int64_t heads = k_cache.dim(0);
-    const std::int64_t positions = k_cache.dim(1);
-    const std::int64_t size = k_cache.dim(2);
-    const std::int64_t channels = heads * size;
-    const std::int64_t rows = qkv.dim(0);
-    const std::int64_t keys = position + rows;
-    const std::size_t row_bytes = static_cast<std::size_t>(size) * size_of(compute_type());
-    const bool few = rows <= kFewRows;
-    const std::int64_t floats = few ? keys : table_.attention_forward_scratch(keys, size);
-    for_each_head(1, heads, floats, [&](std::int64_t, std::int64_t h, float* scratch) {
-      for (std::int64_t t = 0; t < rows; ++t) {
-        const std::int64_t to = (h * positions + position + t) * size;
-        const std::int64_t from = t * 3 * channels + h * size;
-        std::memcpy(at(k_cache, to), at(qkv, from + channels), row_bytes);
-        std::memcpy(at(v_cache, to), at(qkv, from + 2 * channels), row_bytes);
-      }
-      const AttentionForward op{.out = at(out, h * size),
-                                .lse = nullptr,
-                                .q = at(qkv, h * size),
-                                .k = at(k_cache, h * positions * size),
-                                .v = at(v_cache, h * positions * size),
-                                .out_stride = channels,
-                                .q_stride = 3 * channels,
-                                .kv_stride = size,
-                                .queries = rows,
-                                .keys = keys,
-                                .first_position = position,
-                                .head_size = size};
-      if (!few) return typed_.attention_forward(op, scratch);
-      for (std::int64_t t = 0; t < rows; ++t) typed_.attention_row(op, t, scratch);
-    });
+  void do_attention_cached(View out, ConstView qkv, std::span<const CacheRows> sequences) override {
+    attention_.cached(out, qkv, sequences);
   }
 
   // ---- head and loss --------------------------------------------------------------------------
@@ -464,6 +375,7 @@ class CpuBackend final : public Backend {
   const TypedKernels& typed_;
   std::unique_ptr<Products> products_;
   Scratch scratch_;
+  Attention attention_;
 };
 
 }  // namespace
