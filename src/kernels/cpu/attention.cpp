@@ -30,16 +30,16 @@ void* at(const View& view, std::int64_t element) {
 
 Attention::Attention(DType type, Isa isa, Scratch& scratch)
     : type_(type),
-      table_(table_for(isa)),
-      kernels_(type == DType::kF32 ? table_.f32 : table_.bf16),
+      kernels_(attention_for(isa, type)),
+      attend_row_((type == DType::kF32 ? table_for(isa).f32 : table_for(isa).bf16).attention_row),
       scratch_(scratch) {}
 
 std::size_t Attention::scratch_bytes(std::int64_t length, std::int64_t context,
                                      std::int64_t head_size, bool training) const {
-  const std::int64_t floats =
-      training ? std::max(table_.attention_forward_scratch(length, head_size),
-                          table_.attention_backward_scratch(length, head_size))
-               : std::max(table_.attention_forward_scratch(context, head_size), context);
+  const std::int64_t floats = training
+                                  ? std::max(kernels_.forward_scratch(length, head_size),
+                                             kernels_.backward_scratch(length, head_size))
+                                  : std::max(kernels_.forward_scratch(context, head_size), context);
   return static_cast<std::size_t>(base::thread_count()) * float_bytes(floats);
 }
 
@@ -61,22 +61,22 @@ void Attention::forward(View out, View lse, ConstView qkv) {
   const std::int64_t length = lse.dim(2);
   const std::int64_t channels = out.dim(1);
   const std::int64_t size = channels / heads;
-  for_each_head(lse.dim(0), heads, table_.attention_forward_scratch(length, size),
+  for_each_head(lse.dim(0), heads, kernels_.forward_scratch(length, size),
                 [&](std::int64_t b, std::int64_t h, float* scratch) {
                   const std::int64_t first = b * length * 3 * channels + h * size;
-                  kernels_.attention_forward({.out = at(out, b * length * channels + h * size),
-                                              .lse = lse.f32() + (b * heads + h) * length,
-                                              .q = at(qkv, first),
-                                              .k = at(qkv, first + channels),
-                                              .v = at(qkv, first + 2 * channels),
-                                              .out_stride = channels,
-                                              .q_stride = 3 * channels,
-                                              .kv_stride = 3 * channels,
-                                              .queries = length,
-                                              .keys = length,
-                                              .first_position = 0,
-                                              .head_size = size},
-                                             scratch);
+                  kernels_.forward({.out = at(out, b * length * channels + h * size),
+                                    .lse = lse.f32() + (b * heads + h) * length,
+                                    .q = at(qkv, first),
+                                    .k = at(qkv, first + channels),
+                                    .v = at(qkv, first + 2 * channels),
+                                    .out_stride = channels,
+                                    .q_stride = 3 * channels,
+                                    .kv_stride = 3 * channels,
+                                    .queries = length,
+                                    .keys = length,
+                                    .first_position = 0,
+                                    .head_size = size},
+                                   scratch);
                 });
 }
 
@@ -85,24 +85,24 @@ void Attention::backward(View dqkv, ConstView dout, ConstView qkv, ConstView out
   const std::int64_t length = lse.dim(2);
   const std::int64_t channels = out.dim(1);
   const std::int64_t size = channels / heads;
-  for_each_head(lse.dim(0), heads, table_.attention_backward_scratch(length, size),
+  for_each_head(lse.dim(0), heads, kernels_.backward_scratch(length, size),
                 [&](std::int64_t b, std::int64_t h, float* scratch) {
                   const std::int64_t first = b * length * 3 * channels + h * size;
                   const std::int64_t row = b * length * channels + h * size;
-                  kernels_.attention_backward({.dq = at(dqkv, first),
-                                               .dk = at(dqkv, first + channels),
-                                               .dv = at(dqkv, first + 2 * channels),
-                                               .q = at(qkv, first),
-                                               .k = at(qkv, first + channels),
-                                               .v = at(qkv, first + 2 * channels),
-                                               .out = at(out, row),
-                                               .dout = at(dout, row),
-                                               .lse = lse.f32() + (b * heads + h) * length,
-                                               .qkv_stride = 3 * channels,
-                                               .out_stride = channels,
-                                               .length = length,
-                                               .head_size = size},
-                                              scratch);
+                  kernels_.backward({.dq = at(dqkv, first),
+                                     .dk = at(dqkv, first + channels),
+                                     .dv = at(dqkv, first + 2 * channels),
+                                     .q = at(qkv, first),
+                                     .k = at(qkv, first + channels),
+                                     .v = at(qkv, first + 2 * channels),
+                                     .out = at(out, row),
+                                     .dout = at(dout, row),
+                                     .lse = lse.f32() + (b * heads + h) * length,
+                                     .qkv_stride = 3 * channels,
+                                     .out_stride = channels,
+                                     .length = length,
+                                     .head_size = size},
+                                    scratch);
                 });
 }
 
@@ -112,8 +112,7 @@ void Attention::cached(View out, ConstView qkv, std::span<const CacheRows> seque
   std::int64_t floats = 0;
   for (const CacheRows& s : sequences) {
     const std::int64_t keys = s.position + s.rows;
-    floats =
-        std::max(floats, s.rows <= kFewRows ? keys : table_.attention_forward_scratch(keys, size));
+    floats = std::max(floats, s.rows <= kFewRows ? keys : kernels_.forward_scratch(keys, size));
   }
   for_each_head(static_cast<std::int64_t>(sequences.size()), heads, floats,
                 [&](std::int64_t sequence, std::int64_t head, float* scratch) {
@@ -151,8 +150,8 @@ void Attention::cached_head(View out, ConstView qkv, const CacheRows& sequence, 
                             .keys = sequence.position + sequence.rows,
                             .first_position = sequence.position,
                             .head_size = size};
-  if (sequence.rows > kFewRows) return kernels_.attention_forward(op, scratch);
-  for (std::int64_t t = 0; t < sequence.rows; ++t) kernels_.attention_row(op, t, scratch);
+  if (sequence.rows > kFewRows) return kernels_.forward(op, scratch);
+  for (std::int64_t t = 0; t < sequence.rows; ++t) attend_row_(op, t, scratch);
 }
 
 }  // namespace kernels::cpu

@@ -36,8 +36,8 @@ class Attention {
                    std::int64_t first_row, float* scratch) const;
 
   DType type_;
-  const KernelTable& table_;
-  const TypedKernels& kernels_;
+  const AttentionKernels& kernels_;
+  void (*attend_row_)(const AttentionForward& op, std::int64_t row, float* scratch);
   Scratch& scratch_;
 };
 

@@ -53,6 +53,13 @@ Isa chosen_isa() {
 
 const KernelTable& table_for(Isa isa) { return detail::table_up_to(isa); }
 
+const AttentionKernels& attention_for(Isa isa, base::DType type) {
+  const KernelTable& table = table_for(isa);
+  if (type == base::DType::kF32) return table.f32.attention;
+  const AttentionKernels* amx = isa == Isa::kAmx ? detail::amx_attention() : nullptr;
+  return amx != nullptr ? *amx : table.bf16.attention;
+}
+
 }  // namespace cpu
 
 std::vector<std::string> available_instruction_sets() {

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/tensor.h"
 #include "kernels/cpu/table.h"
 
 namespace kernels::cpu {
@@ -29,10 +30,15 @@ Isa chosen_isa();
 /// The kernels for an available instruction set.
 const KernelTable& table_for(Isa isa);
 
+/// Its attention for operands of `type`, f32 or bf16.
+const AttentionKernels& attention_for(Isa isa, base::DType type);
+
 namespace detail {
 /// What processor and system can run: isa_x86.cpp, or isa_other.cpp elsewhere.
 Isa strongest_isa();
 const KernelTable& table_up_to(Isa isa);
+/// Attention of bf16 on AMX; null where this build has none.
+const AttentionKernels* amx_attention();
 }  // namespace detail
 
 }  // namespace kernels::cpu

@@ -8,4 +8,6 @@ Isa strongest_isa() { return Isa::kGeneric; }
 
 const KernelTable& table_up_to(Isa /*isa*/) { return kGenericTable; }
 
+const AttentionKernels* amx_attention() { return nullptr; }
+
 }  // namespace kernels::cpu::detail

@@ -55,4 +55,6 @@ const KernelTable& table_up_to(Isa isa) {
   return kAvx512Bf16Table;
 }
 
+const AttentionKernels* amx_attention() { return &kAmxAttentionTable; }
+
 }  // namespace kernels::cpu::detail

@@ -119,6 +119,15 @@ struct AdamWStep {
   float epsilon;
 };
 
+/// Attention over whole sequences, by head.
+struct AttentionKernels {
+  void (*forward)(const AttentionForward& op, float* scratch);
+  void (*backward)(const AttentionBackward& op, float* scratch);
+  /// Floats of scratch of either, aligned to 64 bytes.
+  std::int64_t (*forward_scratch)(std::int64_t keys, std::int64_t head_size);
+  std::int64_t (*backward_scratch)(std::int64_t length, std::int64_t head_size);
+};
+
 /// Kernels whose operands are stored as A.
 struct TypedKernels {
   void (*layernorm_forward)(const LayerNormForward& op, std::int64_t begin, std::int64_t end);
@@ -132,8 +141,7 @@ struct TypedKernels {
   /// sums (columns) = sum of rows [begin, end) of x.
   void (*column_sums)(float* sums, const void* x, std::int64_t columns, std::int64_t begin,
                       std::int64_t end);
-  void (*attention_forward)(const AttentionForward& op, float* scratch);
-  void (*attention_backward)(const AttentionBackward& op, float* scratch);
+  AttentionKernels attention;
   /// One query row; scratch: keys floats.
   void (*attention_row)(const AttentionForward& op, std::int64_t row, float* scratch);
   void (*softmax_loss)(const SoftmaxLoss& op, std::int64_t begin, std::int64_t end);
@@ -151,9 +159,6 @@ struct KernelTable {
   const char* name;
   TypedKernels f32;
   TypedKernels bf16;
-  /// Floats of scratch of attention_forward and attention_backward.
-  std::int64_t (*attention_forward_scratch)(std::int64_t keys, std::int64_t head_size);
-  std::int64_t (*attention_backward_scratch)(std::int64_t length, std::int64_t head_size);
   /// out = a + b.
   void (*add)(float* out, const float* a, const float* b, std::int64_t count);
   /// out += a.
@@ -165,5 +170,6 @@ extern const KernelTable kGenericTable;
 extern const KernelTable kAvx2Table;
 extern const KernelTable kAvx512Table;
 extern const KernelTable kAvx512Bf16Table;
+extern const AttentionKernels kAmxAttentionTable;  ///< bf16
 
 }  // namespace kernels::cpu

@@ -8,8 +8,21 @@
 
 #include "kernels/cpu/table.inc"
 
+#include "kernels/cpu/attention_product_dot.inc"
+
+#include "kernels/cpu/attention_bf16_backward.inc"
+
 namespace kernels::cpu {
 
-extern constexpr KernelTable kAvx512Bf16Table = make_table("avx512_bf16");
+namespace {
+
+constexpr KernelTable with_bf16_attention(KernelTable table) {
+  table.bf16.attention = kBf16Attention;
+  return table;
+}
+
+}  // namespace
+
+extern constexpr KernelTable kAvx512Bf16Table = with_bf16_attention(make_table("avx512_bf16"));
 
 }  // namespace kernels::cpu
