@@ -364,11 +364,31 @@ class CpuBackend final : public Backend {
         .step_size = static_cast<float>(rate / correction1),
         .inverse_root_bias2 = static_cast<float>(1.0 / std::sqrt(correction2)),
         .epsilon = hyper.epsilon};
+    const std::int64_t stripe = copies == nullptr ? 0 : products_->stripe_rows();
+    if (stripe > 0) return adamw_by_stripes(op, *copies, parameter, stripe);
     const std::int64_t count = parameter.elements();
     base::parallel_for(parts(count, kElements), [&](std::int64_t part) {
       table_.adamw(op, part * kElements, std::min((part + 1) * kElements, count));
     });
     if (copies != nullptr) do_pack_weight(*copies, parameter);
+  }
+
+  /// Some rows at a time, packed while they are still in cache: one pass over memory.
+  void adamw_by_stripes(const AdamWStep& op, const PackedWeight& copies, ConstView parameter,
+                        std::int64_t stripe) {
+    const std::int64_t rows = parameter.dim(0);
+    const std::int64_t columns = parameter.dim(1);
+    const bool out_in = copies.order == WeightOrder::kOutIn;
+    base::parallel_for(parts(rows, stripe), [&](std::int64_t part) {
+      const std::int64_t begin = part * stripe;
+      const std::int64_t end = std::min(begin + stripe, rows);
+      table_.adamw(op, begin * columns, end * columns);
+      products_->pack_stripe(copies.forward, parameter.f32(), copies.inputs, copies.outputs, out_in,
+                             begin, end);
+      if (copies.backward == nullptr) return;
+      products_->pack_stripe(copies.backward, parameter.f32(), copies.outputs, copies.inputs,
+                             !out_in, begin, end);
+    });
   }
 
   const KernelTable& table_;
