@@ -30,6 +30,10 @@ std::string_view name_of(DType type) {
       return "f64";
     case DType::kI32:
       return "i32";
+    case DType::kI8:
+      return "i8";
+    case DType::kU8:
+      return "u8";
   }
   return "?";
 }

@@ -16,7 +16,7 @@
 namespace base {
 
 /// Element types of tensors in memory and in files.
-enum class DType : std::uint8_t { kF32, kBf16, kF16, kF64, kI32 };
+enum class DType : std::uint8_t { kF32, kBf16, kF16, kF64, kI32, kI8, kU8 };
 
 /// Bytes of one element.
 constexpr std::size_t size_of(DType type) {
@@ -29,11 +29,14 @@ constexpr std::size_t size_of(DType type) {
     case DType::kF32:
     case DType::kI32:
       return 4;
+    case DType::kI8:
+    case DType::kU8:
+      return 1;
   }
   return 0;
 }
 
-/// "f32", "bf16", "f16", "f64" or "i32".
+/// "f32", "bf16", "f16", "f64", "i32", "i8" or "u8".
 std::string_view name_of(DType type);
 
 /// bfloat16: the upper half of a float32. Stored as a 16-bit pattern.

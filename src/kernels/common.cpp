@@ -95,6 +95,8 @@ void with_type(std::string_view name, DType type, Body&& body) {
       return body(F16{});
     case DType::kF64:
     case DType::kI32:
+    case DType::kI8:
+    case DType::kU8:
       break;
   }
   base::fail("convert: {}: expected type f32, bf16 or f16, got {}", name, base::name_of(type));

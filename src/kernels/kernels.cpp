@@ -3,9 +3,14 @@
 
 #include "kernels/kernels.h"
 
+#include <atomic>
+#include <cmath>
+
 #include "base/error.h"
+#include "base/parallel.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/profile.h"
+#include "kernels/quantized.h"
 #include "kernels/reference.h"
 
 namespace kernels {
@@ -113,11 +118,49 @@ std::size_t Backend::workspace_bytes(std::int64_t rows, std::int64_t context, st
 
 // ---- weights ----------------------------------------------------------------------------------
 
+namespace {
+
+/// Sums over more inputs could leave 32 bits.
+void check_inputs(std::string_view operation, WeightFormat format, std::int64_t inputs) {
+  if (!is_integer(format) || inputs <= kMaxInputs) return;
+  fail("{}: expected at most {} inputs for {} weights, got {}", operation, kMaxInputs,
+       name_of(format), inputs);
+}
+
+/// NaN and infinity have no place between a smallest and a largest integer.
+void check_finite(const ConstView& parameter, WeightFormat format) {
+  const float* values = parameter.f32();
+  const std::int64_t count = parameter.elements();
+  std::atomic<std::int64_t> first = count;  // the lowest index found so far
+  base::parallel_ranges(count, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      if (std::isfinite(values[i])) continue;
+      std::int64_t lowest = first;
+      while (i < lowest && !first.compare_exchange_weak(lowest, i)) continue;
+      return;
+    }
+  });
+  if (first == count) return;
+  const std::int64_t columns = parameter.dim(1);
+  fail("pack_weight: parameter[{}][{}]: expected finite values for {} weights, got {}",
+       first / columns, first % columns, name_of(format), values[first]);
+}
+
+/// Rounded weights have no gradient.
+void check_trains(std::string_view operation, WeightFormat format) {
+  if (!is_integer(format)) return;
+  fail("{}: {} weights cannot be trained; make a backend of f32 or bf16 with make_backend()",
+       operation, name_of(format));
+}
+
+}  // namespace
+
 PackedBytes Backend::packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder order,
                                   bool with_backward) const {
   if (inputs < 1 || outputs < 1) {
     fail("packed_bytes: expected positive sizes, got {} inputs and {} outputs", inputs, outputs);
   }
+  check_inputs("packed_bytes", weight_format_, inputs);
   PackedBytes bytes = do_packed_bytes(inputs, outputs, order, with_backward);
   if (!with_backward) bytes.backward = 0;
   return bytes;
@@ -127,6 +170,10 @@ void Backend::pack_weight(const PackedWeight& weight, ConstView parameter) {
   const Check check("pack_weight");
   check.weight("weight", weight, weight.order);
   check.tensor("parameter", parameter, DType::kF32, parameter_shape(weight));
+  if (is_integer(weight_format_)) {
+    check_inputs("pack_weight", weight_format_, weight.inputs);
+    check_finite(parameter, weight_format_);
+  }
   const Timed timed(
       *this, "pack_weight",
       {.bytes = bytes_of({parameter}) + Timed::copies_bytes(*this, weight, /*both=*/true)},
@@ -135,6 +182,30 @@ void Backend::pack_weight(const PackedWeight& weight, ConstView parameter) {
 }
 
 // ---- embedding --------------------------------------------------------------------------------
+
+void Backend::embed_packed(View x, ConstView ids, ConstView positions, const PackedWeight& wte,
+                           ConstView wpe) {
+  const Check check("embed_packed");
+  check.weight("wte", wte, WeightOrder::kOutIn);
+  check.rank("x", x, 2);
+  const std::int64_t rows = x.dim(0);
+  check.rank("wpe", wpe, 2);
+  check.tensor("x", x, DType::kF32, {rows, wte.inputs});
+  check.tensor("ids", ids, DType::kI32, {rows});
+  check.tensor("positions", positions, DType::kI32, {rows});
+  check.tensor("wpe", wpe, DType::kF32, {wpe.dim(0), wte.inputs});
+  check.ids("ids", ids, 0, wte.outputs - 1);
+  check.ids("positions", positions, 0, wpe.dim(0) - 1);
+  if (!do_reads_packed()) {
+    fail(
+        "embed_packed: this backend cannot read its packed weights back; make one with "
+        "make_inference_backend(), or use embed_forward()");
+  }
+  const auto vector = static_cast<double>(wpe.dim(1)) * sizeof(float);
+  const Timed timed(*this, "embed_packed",
+                    {.bytes = bytes_of({x, ids, positions}) + static_cast<double>(rows) * vector});
+  do_embed_packed(x, ids, positions, wte, wpe);
+}
 
 void Backend::embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe,
                             std::int64_t length, std::int64_t first_position) {
@@ -259,6 +330,7 @@ void Backend::linear_backward(View dinp, View dweight, View dbias, ConstView dou
                               const PackedWeight& weight, Epilogue epilogue, ConstView pre,
                               Gradient gradient) {
   const Check check("linear_backward");
+  check_trains("linear_backward", weight_format_);
   check.weight("weight", weight, WeightOrder::kInOut);
   check.backward_copy("weight", *this, weight);
   check.rank("dout", dout, 2);
@@ -373,6 +445,7 @@ void check_head(const Check& check, DType compute_type, const ConstView& losses,
 double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                           ConstView targets, std::int64_t vocab, float scale, Gradient gradient) {
   const Check check("head_loss");
+  check_trains("head_loss", weight_format_);
   check_head(check, compute_type_, losses, x, wte, targets, vocab);
   check.backward_copy("wte", *this, wte);
   check.tensor("dx", dx, compute_type_, x.shape());
@@ -423,6 +496,7 @@ void Backend::adamw_step(View parameter, ConstView gradient, View m, View v, con
   check.tensor("v", v, DType::kF32, shape);
   if (hyper.step < 1) fail("adamw_step: step: expected 1 or more, got {}", hyper.step);
   if (copies != nullptr) {
+    check_trains("adamw_step", weight_format_);
     check.weight("copies", *copies, copies->order);
     check.tensor("parameter", parameter, DType::kF32, parameter_shape(*copies));
   }
@@ -442,6 +516,10 @@ std::unique_ptr<Backend> make_backend(Device device, DType compute_type) {
   }
   return device == Device::kReference ? make_reference_backend(compute_type)
                                       : make_cpu_backend(compute_type);
+}
+
+std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format) {
+  return device == Device::kReference ? make_reference_backend(format) : make_cpu_backend(format);
 }
 
 }  // namespace kernels

@@ -54,8 +54,27 @@ enum class WeightOrder : std::uint8_t {
   kOutIn,  ///< (M, K): the token embedding used as the head
 };
 
-/// Copies of one weight matrix in compute type A, in whatever layout the backend's products want.
-/// Made by pack_weight() or adamw_step(), never inside a product. The memory is the caller's.
+/// What the copies of the weights are made of.
+///
+/// kInt8, kInt4 are for inference: an output's weights are integers times a scale of that output,
+///   w[k][m] = scale[m] q[k][m],  q in [-127, 127],
+/// for kInt4 with q = step * nibble, nibble in [-8, 7] and a step in [-15, 15] for every 32 inputs
+/// (the head and embedding, kOutIn, stay at 8 bits). The rows of a product's input are rounded to
+/// integers as well, each row by its largest magnitude:
+///   inverse = 127 / max |x|, scale_x = max |x| / 127, q_x[k] = round_to_even(x[k] * inverse)
+/// in f32 (a row below 1e-30 counts as zeros, one with NaN or infinity gives NaN), so that
+///   out[m] = scale_x scale[m] sum_k q_x[k] q[k][m] + bias[m]
+/// has an exact sum: the same on every backend and instruction set, whatever rows are beside it.
+enum class WeightFormat : std::uint8_t { kF32, kBf16, kInt8, kInt4 };
+
+/// "fp32", "bf16", "int8" or "int4".
+std::string_view name_of(WeightFormat format);
+/// True for kInt8 and kInt4.
+constexpr bool is_integer(WeightFormat format) { return format >= WeightFormat::kInt8; }
+
+/// Copies of one weight matrix in the backend's weight format, in whatever layout the backend's
+/// products want. Made by pack_weight() or adamw_step(), never inside a product. The memory is the
+/// caller's.
 struct PackedWeight {
   std::int64_t inputs = 0;   ///< K
   std::int64_t outputs = 0;  ///< M
@@ -69,6 +88,23 @@ struct PackedBytes {
   std::size_t forward = 0;
   std::size_t backward = 0;  ///< 0 also where one copy serves both directions
 };
+
+/// One tensor of the packed form of a kInt8 or kInt4 weight, which is the same everywhere and
+/// therefore fit for files (docs/formats.md).
+struct PackedPart {
+  std::string_view suffix;  ///< what follows the parameter's name in a file: "", ".scale", ...
+  DType type = DType::kU8;
+  Shape shape;
+  std::size_t offset = 0;  ///< bytes from PackedWeight::forward
+};
+
+/// The tensors of a packed (K, M) weight, in the order in which they fill packed_bytes().forward
+/// without gaps. Throws Error when `format` is not kInt8 or kInt4, or K is too large for it.
+std::vector<PackedPart> packed_parts(WeightFormat format, std::int64_t inputs, std::int64_t outputs,
+                                     WeightOrder order);
+/// Throws Error naming `name` where a packed form that came from a file holds numbers that
+/// pack_weight() never writes: steps over 15, scales that are negative, infinite or NaN.
+void check_packed(WeightFormat format, const PackedWeight& weight, std::string_view name);
 
 /// Where attention keeps the keys and values of one sequence that is being generated, and which of
 /// its positions come next.
@@ -112,6 +148,9 @@ class Backend {
   virtual std::string description() const = 0;
   /// The compute type A.
   DType compute_type() const { return compute_type_; }
+  /// What pack_weight() makes. Where it is an integer format, linear_backward, head_loss and
+  /// adamw_step with copies are Errors: rounded weights have no gradient.
+  WeightFormat weight_format() const { return weight_format_; }
 
   /// From now on adds up what each operation costs, from nothing. Some 100 ns a call.
   void start_profile(base::Clock clock);
@@ -137,7 +176,8 @@ class Backend {
   /// second is 0.
   PackedBytes packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder order,
                            bool with_backward) const;
-  /// Fills the copies from the f32 parameter, (K, M) or (M, K) as `weight.order` says.
+  /// Fills the copies from the f32 parameter, (K, M) or (M, K) as `weight.order` says. An integer
+  /// format refuses NaN and infinity.
   void pack_weight(const PackedWeight& weight, ConstView parameter);
 
   // ---- embedding ------------------------------------------------------------------------------
@@ -147,6 +187,11 @@ class Backend {
   /// T = `length`; N must be a multiple of it and first_position + T <= positions.
   void embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe, std::int64_t length,
                      std::int64_t first_position);
+  /// x[n] = row ids[n] of the packed head weight + wpe[positions[n]], without f32 masters of wte.
+  /// x: (N, C) f32. ids: (N) i32 in [0, outputs). positions: (N) i32 in [0, P). wte: kOutIn, inputs
+  /// C. wpe: (P, C) f32. Only on a backend of make_inference_backend(), or the reference.
+  void embed_packed(View x, ConstView ids, ConstView positions, const PackedWeight& wte,
+                    ConstView wpe);
   /// dwte[ids[n]] += dx[n]; dwpe[n mod T] += dx[n], in a fixed order whatever the threads.
   /// dwte: (Vp, C), dwpe: (positions, C), dx: (N, C), all f32. ids: (N) i32.
   void embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids, std::int64_t length);
@@ -236,7 +281,8 @@ class Backend {
                   const PackedWeight* copies);
 
  protected:
-  explicit Backend(DType compute_type) : compute_type_(compute_type) {}
+  Backend(DType compute_type, WeightFormat weight_format)
+      : compute_type_(compute_type), weight_format_(weight_format) {}
 
  private:
   virtual std::size_t do_workspace_bytes(std::int64_t rows, std::int64_t context,
@@ -247,6 +293,10 @@ class Backend {
   virtual void do_pack_weight(const PackedWeight& weight, ConstView parameter) = 0;
   virtual void do_embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe,
                                 std::int64_t length, std::int64_t first_position) = 0;
+  /// Whether do_embed_packed can read the packed head weight.
+  virtual bool do_reads_packed() const = 0;
+  virtual void do_embed_packed(View x, ConstView ids, ConstView positions, const PackedWeight& wte,
+                               ConstView wpe) = 0;
   virtual void do_embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
                                  std::int64_t length) = 0;
   virtual void do_add_layernorm_forward(View res_out, View normed, View mean, View rstd,
@@ -277,6 +327,7 @@ class Backend {
 
   friend class Timed;  // kernels/profile.h
   DType compute_type_;
+  WeightFormat weight_format_;
   std::vector<double> block_sums_;  // squared_norm's
   std::vector<OperationTotals> profile_;
   bool profiling_ = false;
@@ -286,12 +337,16 @@ class Backend {
 /// Which backend to make.
 enum class Device : std::uint8_t { kReference, kCpu };
 
-/// Makes a backend that computes in `compute_type` (f32 or bf16).
+/// Makes a backend that computes in `compute_type` (f32 or bf16), its weights' copies in the same.
 /// The environment variable GPT2_CPU_ISA (generic, avx2, avx512, avx512_bf16; amx where oneDNN has
 /// it) caps the instruction set of the cpu backend, oneDNN's included; an unknown value, or one
 /// this processor lacks, is an Error, never a silent fallback. oneDNN takes its cap once: another
 /// value later in the same process is an Error too.
 std::unique_ptr<Backend> make_backend(Device device, DType compute_type);
+
+/// Makes a backend for inference with weights in `format`. It computes in f32 for kF32, else in
+/// bf16. As make_backend() otherwise.
+std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format);
 
 /// Instruction sets this processor can run, weakest first: "generic", "avx2", "avx512",
 /// "avx512_bf16", "amx".

@@ -1,17 +1,17 @@
 // Backend 0: the truth. Every formula as the door states it, in double, on one thread; values are
 // rounded only where they are stored. Law: no cleverness; whoever doubts a fast kernel reads this.
 
-#include "kernels/reference.h"
+#include "kernels/reference_class.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numbers>
 
+#include "kernels/reference.h"
+
 namespace kernels {
 namespace {
-
-using base::Bf16;
 
 double load(const float* values, std::int64_t i) { return static_cast<double>(values[i]); }
 double load(const Bf16* values, std::int64_t i) {
@@ -48,63 +48,7 @@ double gelu_derivative(double z) {
   return 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * kGeluScale * (1.0 + 3.0 * kGeluCubic * z * z);
 }
 
-/// The backend in compute type A (float or Bf16).
-template <class A>
-class Reference final : public Backend {
- public:
-  explicit Reference(DType compute_type) : Backend(compute_type) {}
-  std::string_view name() const override { return "reference"; }
-  std::string description() const override {
-    return "reference, " + std::string(base::name_of(compute_type())) + " stored, f64 computed";
-  }
-
- private:
-  static const A* in(const ConstView& view) { return static_cast<const A*>(view.data()); }
-  static A* out_of(const View& view) { return static_cast<A*>(view.data()); }
-  static const A* in(const std::byte* memory) { return reinterpret_cast<const A*>(memory); }
-
-  /// `count` zeroed doubles, memory that is kept between calls.
-  static double* zeroed(std::vector<double>& memory, std::int64_t count) {
-    memory.assign(static_cast<std::size_t>(count), 0.0);
-    return memory.data();
-  }
-
-  std::size_t do_workspace_bytes(std::int64_t rows, std::int64_t context, std::int64_t channels,
-                                 std::int64_t heads, std::int64_t padded_vocab,
-                                 bool training) const override;
-  PackedBytes do_packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder order,
-                              bool with_backward) const override;
-  void do_pack_weight(const PackedWeight& weight, ConstView parameter) override;
-  void do_embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe, std::int64_t length,
-                        std::int64_t first_position) override;
-  void do_embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
-                         std::int64_t length) override;
-  void do_add_layernorm_forward(View res_out, View normed, View mean, View rstd, ConstView res_in,
-                                ConstView branch, ConstView gain, ConstView bias) override;
-  void do_add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias,
-                                 ConstView dnormed, ConstView res, ConstView mean, ConstView rstd,
-                                 ConstView gain) override;
-  void do_linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
-                         ConstView bias, Epilogue epilogue) override;
-  void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
-                          const PackedWeight& weight, Epilogue epilogue, ConstView pre,
-                          Gradient gradient) override;
-  void do_gelu_forward(View out, ConstView pre) override;
-  void do_attention_forward(View out, View lse, ConstView qkv) override;
-  void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
-                             ConstView lse) override;
-  void do_attention_cached(View out, ConstView qkv, std::span<const CacheRows> sequences) override;
-  double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                      ConstView targets, std::int64_t vocab, float scale,
-                      Gradient gradient) override;
-  void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
-                      std::int64_t vocab) override;
-  void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                     const PackedWeight* copies) override;
-
-  std::vector<double> scores_;  // one row of attention, or of sums over outputs
-  std::vector<double> sums_;    // gradients while they are summed
-};
+}  // namespace
 
 // ---- weights ----------------------------------------------------------------------------------
 
@@ -140,6 +84,19 @@ void Reference<A>::do_embed_forward(View x, ConstView ids, ConstView wte, ConstV
   for (std::int64_t n = 0; n < x.dim(0); ++n) {
     const float* token = wte.f32() + ids.i32()[n] * channels;
     const float* position = wpe.f32() + (first_position + n % length) * channels;
+    for (std::int64_t c = 0; c < channels; ++c) {
+      store(x.f32(), n * channels + c, load(token, c) + load(position, c));
+    }
+  }
+}
+
+template <class A>
+void Reference<A>::do_embed_packed(View x, ConstView ids, ConstView positions,
+                                   const PackedWeight& wte, ConstView wpe) {
+  const std::int64_t channels = x.dim(1);
+  for (std::int64_t n = 0; n < x.dim(0); ++n) {
+    const A* token = in(wte.forward) + ids.i32()[n] * channels;
+    const float* position = wpe.f32() + positions.i32()[n] * channels;
     for (std::int64_t c = 0; c < channels; ++c) {
       store(x.f32(), n * channels + c, load(token, c) + load(position, c));
     }
@@ -557,11 +514,14 @@ void Reference<A>::do_adamw_step(View parameter, ConstView gradient, View m, Vie
   if (copies != nullptr) do_pack_weight(*copies, parameter);
 }
 
-}  // namespace
+template class Reference<float>;
+template class Reference<Bf16>;
 
 std::unique_ptr<Backend> make_reference_backend(DType compute_type) {
-  if (compute_type == DType::kBf16) return std::make_unique<Reference<Bf16>>(compute_type);
-  return std::make_unique<Reference<float>>(compute_type);
+  if (compute_type == DType::kBf16) {
+    return std::make_unique<Reference<Bf16>>(compute_type, WeightFormat::kBf16);
+  }
+  return std::make_unique<Reference<float>>(compute_type, WeightFormat::kF32);
 }
 
 }  // namespace kernels

@@ -79,8 +79,6 @@ TEST_F(Safetensors, TakesScalarsEmptyTensorsSpacesAndNoTensors) {
 
 TEST_F(Safetensors, KnowsTypesThatAreOnlySkipped) {
   for (const auto& [name, bytes] : std::map<std::string, int>{{"BOOL", 1},
-                                                              {"U8", 1},
-                                                              {"I8", 1},
                                                               {"F8_E4M3", 1},
                                                               {"F8_E5M2", 1},
                                                               {"I16", 2},
@@ -96,6 +94,15 @@ TEST_F(Safetensors, KnowsTypesThatAreOnlySkipped) {
     expect_error("tensor \"x\": type " + name + " cannot be computed with",
                  [&] { file.find("x")->view(); });
   }
+}
+
+TEST_F(Safetensors, ViewsIntegersOfOneByte) {
+  const TensorFile file = open(R"({"a":{"dtype":"I8","shape":[2],"data_offsets":[0,2]},)"
+                               R"("b":{"dtype":"U8","shape":[3],"data_offsets":[2,5]}})",
+                               5);
+  EXPECT_EQ(file.find("a")->view().type(), base::DType::kI8);
+  EXPECT_EQ(file.find("b")->view().type(), base::DType::kU8);
+  EXPECT_EQ(file.find("b")->view().bytes(), 3);
 }
 
 TEST_F(Safetensors, AViewHasOneToFourDimensions) {

@@ -50,12 +50,25 @@ void* at(const View& view, std::int64_t element) {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(DType type, Isa isa)
-      : Backend(type),
+      : Backend(type, type == DType::kF32 ? WeightFormat::kF32 : WeightFormat::kBf16),
         table_(table_for(isa)),
         typed_(type == DType::kF32 ? table_.f32 : table_.bf16),
         products_(make_onednn_products(type, isa)),
         attention_(type, isa, scratch_) {
     if (!products_) products_ = make_plain_products(type, table_);
+  }
+
+  /// For inference: products whose weights can be read back.
+  CpuBackend(WeightFormat format, Isa isa)
+      : Backend(format == WeightFormat::kF32 ? DType::kF32 : DType::kBf16, format),
+        table_(table_for(isa)),
+        typed_(format == WeightFormat::kF32 ? table_.f32 : table_.bf16) {
+    if (is_integer(format)) {
+      products_ = make_integer_products(format, WeightOrder::kInOut, table_);
+      head_products_ = make_integer_products(format, WeightOrder::kOutIn, table_);
+    } else {
+      products_ = make_plain_products(compute_type(), table_);
+    }
   }
 
   std::string_view name() const override { return "cpu"; }
@@ -76,7 +89,8 @@ class CpuBackend final : public Backend {
     // Layers: qkv, projection, in, out; the head's chunk.
     const std::int64_t chunk = std::min(rows, kHeadRows);
     std::size_t theirs =
-        products_->scratch_bytes(std::min(rows, kLogitsRows), channels, padded_vocab, false);
+        products(WeightOrder::kOutIn)
+            .scratch_bytes(std::min(rows, kLogitsRows), channels, padded_vocab, false);
     for (const auto& [k, n] :
          {std::pair(channels, 3 * channels), std::pair(channels, channels),
           std::pair(channels, 4 * channels), std::pair(4 * channels, channels)}) {
@@ -95,16 +109,23 @@ class CpuBackend final : public Backend {
 
   // ---- weights --------------------------------------------------------------------------------
 
-  PackedBytes do_packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder /*order*/,
+  /// The products that serve weights of this order.
+  Products& products(WeightOrder order) const {
+    return order == WeightOrder::kOutIn && head_products_ ? *head_products_ : *products_;
+  }
+
+  PackedBytes do_packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder order,
                               bool with_backward) const override {
-    return {products_->packed_bytes(inputs, outputs),
-            with_backward ? products_->packed_bytes(outputs, inputs) : 0};
+    const bool backward = with_backward && !is_integer(weight_format());
+    return {products(order).packed_bytes(inputs, outputs),
+            backward ? products_->packed_bytes(outputs, inputs) : 0};
   }
 
   void do_pack_weight(const PackedWeight& weight, ConstView parameter) override {
     const bool out_in = weight.order == WeightOrder::kOutIn;
-    products_->pack(weight.forward, parameter.f32(), weight.inputs, weight.outputs, out_in);
-    if (weight.backward == nullptr) return;
+    products(weight.order)
+        .pack(weight.forward, parameter.f32(), weight.inputs, weight.outputs, out_in);
+    if (weight.backward == nullptr || is_integer(weight_format())) return;
     products_->pack(weight.backward, parameter.f32(), weight.outputs, weight.inputs, !out_in);
   }
 
@@ -116,6 +137,19 @@ class CpuBackend final : public Backend {
     base::parallel_for(x.dim(0), [&](std::int64_t n) {
       table_.add(x.f32() + n * channels, wte.f32() + ids.i32()[n] * channels,
                  wpe.f32() + (first_position + n % length) * channels, channels);
+    });
+  }
+
+  bool do_reads_packed() const override { return products(WeightOrder::kOutIn).can_unpack(); }
+
+  void do_embed_packed(View x, ConstView ids, ConstView positions, const PackedWeight& wte,
+                       ConstView wpe) override {
+    const std::int64_t channels = x.dim(1);
+    const Products& head = products(WeightOrder::kOutIn);
+    base::parallel_for(x.dim(0), [&](std::int64_t n) {
+      float* row = x.f32() + n * channels;
+      head.unpack_column(row, wte.forward, channels, wte.outputs, ids.i32()[n]);
+      table_.accumulate(row, wpe.f32() + positions.i32()[n] * channels, channels);
     });
   }
 
@@ -255,18 +289,18 @@ class CpuBackend final : public Backend {
   // ---- head and loss --------------------------------------------------------------------------
 
   /// c = a b.
-  void multiply(void* c, DType c_type, const void* a, const std::byte* packed, std::int64_t m,
-                std::int64_t k, std::int64_t n) {
-    products_->multiply({.c = c,
-                         .c_type = c_type,
-                         .a = a,
-                         .packed = packed,
-                         .bias = nullptr,
-                         .after = After::kNone,
-                         .pre = nullptr,
-                         .m = m,
-                         .k = k,
-                         .n = n});
+  static void multiply(Products& products, void* c, DType c_type, const void* a,
+                       const std::byte* packed, std::int64_t m, std::int64_t k, std::int64_t n) {
+    products.multiply({.c = c,
+                       .c_type = c_type,
+                       .a = a,
+                       .packed = packed,
+                       .bias = nullptr,
+                       .after = After::kNone,
+                       .pre = nullptr,
+                       .m = m,
+                       .k = k,
+                       .n = n});
   }
 
   struct HeadScratch {
@@ -297,8 +331,8 @@ class CpuBackend final : public Backend {
                              static_cast<std::size_t>(row * wte.outputs) * size_of(compute_type());
         // f32 logits become their gradients in place; bf16 ones would spoil the losses.
         auto* logits = reinterpret_cast<float*>(scratch.logits_bytes == 0 ? dlogits : memory);
-        multiply(logits, DType::kF32, at(x, (first + row) * wte.inputs), wte.forward, part,
-                 wte.inputs, wte.outputs);
+        multiply(products(wte.order), logits, DType::kF32, at(x, (first + row) * wte.inputs),
+                 wte.forward, part, wte.inputs, wte.outputs);
         const SoftmaxLoss op{.logits = logits,
                              .dlogits = training ? dlogits : nullptr,
                              .losses = losses.f32() + first + row,
@@ -311,7 +345,7 @@ class CpuBackend final : public Backend {
       }
       if (!training) continue;
       const std::byte* dlogits = memory + scratch.logits_bytes;
-      multiply(at(dx, first * wte.inputs), compute_type(), dlogits, wte.backward, count,
+      multiply(*products_, at(dx, first * wte.inputs), compute_type(), dlogits, wte.backward, count,
                wte.outputs, wte.inputs);
       products_->add_transposed({.c = dwte.f32(),
                                  .add = first > 0 || gradient == Gradient::kAdd,
@@ -334,8 +368,8 @@ class CpuBackend final : public Backend {
     float* padded = scratch_.take_floats(static_cast<std::size_t>(chunk * wte.outputs));
     for (std::int64_t first = 0; first < rows; first += chunk) {
       const std::int64_t count = std::min(chunk, rows - first);
-      multiply(padded, DType::kF32, at(x, first * wte.inputs), wte.forward, count, wte.inputs,
-               wte.outputs);
+      multiply(products(wte.order), padded, DType::kF32, at(x, first * wte.inputs), wte.forward,
+               count, wte.inputs, wte.outputs);
       base::parallel_for(count, [&](std::int64_t row) {
         std::memcpy(logits.f32() + (first + row) * vocab, padded + row * wte.outputs,
                     static_cast<std::size_t>(vocab) * sizeof(float));
@@ -394,6 +428,7 @@ class CpuBackend final : public Backend {
   const KernelTable& table_;
   const TypedKernels& typed_;
   std::unique_ptr<Products> products_;
+  std::unique_ptr<Products> head_products_;  // null: products_ serve the head too
   Scratch scratch_;
   Attention attention_;
 };
@@ -403,6 +438,10 @@ class CpuBackend final : public Backend {
 
 std::unique_ptr<Backend> make_cpu_backend(DType compute_type) {
   return std::make_unique<cpu::CpuBackend>(compute_type, cpu::chosen_isa());
+}
+
+std::unique_ptr<Backend> make_cpu_backend(WeightFormat format) {
+  return std::make_unique<cpu::CpuBackend>(format, cpu::chosen_isa());
 }
 
 }  // namespace kernels

@@ -9,6 +9,7 @@
 #include "base/tensor.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/kernels.h"
 
 namespace kernels::cpu {
 
@@ -111,6 +112,11 @@ class UnfusedProducts : public Products {
 
 /// Our own blocked products, on any instruction set; bf16 is widened to f32 on the way in.
 std::unique_ptr<Products> make_plain_products(base::DType type, const KernelTable& table);
+
+/// Products with weights of 8 or 4 bits in the layout of quantized.h; their inputs are bf16.
+/// `order`: of the weights' parameter, which decides the bits of kInt4.
+std::unique_ptr<Products> make_integer_products(WeightFormat format, WeightOrder order,
+                                                const KernelTable& table);
 
 /// oneDNN's products, capped at `isa`; null where oneDNN is not built in, or has no products of
 /// `type` in hardware for `isa`. Throws Error when oneDNN already runs with another cap: it takes

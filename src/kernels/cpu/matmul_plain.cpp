@@ -39,6 +39,17 @@ class PlainProducts final : public UnfusedProducts {
     });
   }
 
+  bool can_unpack() const override { return true; }
+  void unpack_column(float* out, const std::byte* packed, std::int64_t k, std::int64_t n,
+                     std::int64_t column) const override {
+    for (std::int64_t row = 0; row < k; ++row) {
+      const std::int64_t i = row * n + column;
+      out[row] = type() == DType::kF32
+                     ? reinterpret_cast<const float*>(packed)[i]
+                     : base::to_f32(reinterpret_cast<const base::Bf16*>(packed)[i]);
+    }
+  }
+
   std::size_t scratch_bytes(std::int64_t /*m*/, std::int64_t /*k*/, std::int64_t /*n*/,
                             bool /*transposed*/) const override {
     return static_cast<std::size_t>(base::thread_count() * kProductScratch) * sizeof(float);
