@@ -62,7 +62,8 @@ class CpuBackend final : public Backend {
   CpuBackend(WeightFormat format, Isa isa)
       : Backend(format == WeightFormat::kF32 ? DType::kF32 : DType::kBf16, format),
         table_(table_for(isa)),
-        typed_(format == WeightFormat::kF32 ? table_.f32 : table_.bf16) {
+        typed_(format == WeightFormat::kF32 ? table_.f32 : table_.bf16),
+        attention_(compute_type(), isa, scratch_) {
     if (is_integer(format)) {
       products_ = make_integer_products(format, WeightOrder::kInOut, table_);
       head_products_ = make_integer_products(format, WeightOrder::kOutIn, table_);
