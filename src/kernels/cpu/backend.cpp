@@ -53,8 +53,9 @@ class CpuBackend final : public Backend {
       : Backend(type, type == DType::kF32 ? WeightFormat::kF32 : WeightFormat::kBf16),
         table_(table_for(isa)),
         typed_(type == DType::kF32 ? table_.f32 : table_.bf16),
-        products_(make_onednn_products(type, isa)),
+        products_(make_own_products(type, isa)),
         attention_(type, isa, scratch_) {
+    if (!products_) products_ = make_onednn_products(type, isa);
     if (!products_) products_ = make_plain_products(type, table_);
   }
 

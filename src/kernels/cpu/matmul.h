@@ -13,14 +13,6 @@
 
 namespace kernels::cpu {
 
-/// What happens to an element of a product, its bias included, before it is stored.
-enum class After : std::uint8_t {
-  kNone,
-  kGelu,          ///< z = value rounded to A, stored in `pre` where given; c = GELU(z), the bits
-                  ///< of TypedKernels::gelu_forward
-  kGeluGradient,  ///< c = value * GELU'(pre)
-};
-
 /// c (m, n) = after(a (m, k) b + bias). Matrices are dense and row-major.
 struct Multiplication {
   void* c;
@@ -117,6 +109,13 @@ std::unique_ptr<Products> make_plain_products(base::DType type, const KernelTabl
 /// `order`: of the weights' parameter, which decides the bits of kInt4.
 std::unique_ptr<Products> make_integer_products(WeightFormat format, WeightOrder order,
                                                 const KernelTable& table);
+
+/// Our own products by f32 FMA on packed panels, on any instruction set; bf16 is widened in cache.
+std::unique_ptr<Products> make_panel_products(base::DType type, Isa isa);
+
+/// The fastest of our own for a type on an instruction set; null where oneDNN's are faster, or the
+/// plain ones have to serve.
+std::unique_ptr<Products> make_own_products(base::DType type, Isa isa);
 
 /// oneDNN's products, capped at `isa`; null where oneDNN is not built in, or has no products of
 /// `type` in hardware for `isa`. Throws Error when oneDNN already runs with another cap: it takes

@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/panels.h"
+
 namespace kernels::cpu {
 
 /// add_layernorm_forward over rows of `channels`. branch may be null; then res_out == res_in.
@@ -159,6 +161,8 @@ struct KernelTable {
   const char* name;
   TypedKernels f32;
   TypedKernels bf16;
+  PanelKernels f32_panels;
+  PanelKernels bf16_panels;
   /// out = a + b.
   void (*add)(float* out, const float* a, const float* b, std::int64_t count);
   /// out += a.

@@ -32,6 +32,7 @@ class Matmul : public testing::TestWithParam<DType> {
   void SetUp() override {
     if (test::instruction_set_missing()) GTEST_SKIP() << "this processor lacks the instruction set";
     products_.push_back(make_plain_products(GetParam(), table_for(chosen_isa())));
+    products_.push_back(make_panel_products(GetParam(), chosen_isa()));
     if (!built_with_onednn()) return;
     if (auto products = make_onednn_products(GetParam(), chosen_isa())) {
       products_.push_back(std::move(products));
