@@ -69,7 +69,8 @@ class CpuBackend final : public Backend {
       products_ = make_integer_products(format, WeightOrder::kInOut, table_);
       head_products_ = make_integer_products(format, WeightOrder::kOutIn, table_);
     } else {
-      products_ = make_plain_products(compute_type(), table_);
+      products_ = make_own_products(compute_type(), isa);
+      if (!products_) products_ = make_plain_products(compute_type(), table_);
     }
   }
 
