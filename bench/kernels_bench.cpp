@@ -158,6 +158,17 @@ void attention(benchmark::State& state, DType type, const Sizes& s, bool backwar
   });
 }
 
+/// One new token against a full cache.
+void attention_cached(benchmark::State& state, DType type, const Sizes& s) {
+  Bench b(type, s);
+  const Shape cache{s.heads, s.length, s.channels / s.heads};
+  const kernels::CacheRows rows{b.compute(cache), b.compute(cache), s.length - 1, 1};
+  const View qkv = b.compute({1, 3 * s.channels});
+  const View out = b.compute({1, s.channels});
+  const auto bytes = static_cast<double>(rows.keys.bytes() + rows.values.bytes());
+  run(state, 0, bytes, [&] { b.backend->attention_cached(out, qkv, {&rows, 1}); });
+}
+
 void head(benchmark::State& state, DType type, const Sizes& s, bool training) {
   Bench b(type, s);
   const PackedWeight wte = b.weight(s.channels, s.padded(), kernels::WeightOrder::kOutIn);
@@ -256,6 +267,7 @@ void register_all(DType type, const Sizes& s) {
     add("add_layernorm" + direction, [=](auto& state) { layernorm(state, type, s, backward); });
     add("embed" + direction, [=](auto& state) { embed(state, type, s, backward); });
   }
+  add("attention_cached", [=](auto& state) { attention_cached(state, type, s); });
   add("head_loss", [=](auto& state) { head(state, type, s, true); });
   add("head_loss_forward", [=](auto& state) { head(state, type, s, false); });
   add("adamw_step+pack/wte", [=](auto& state) { adamw(state, type, s); });
