@@ -1,8 +1,8 @@
-// gpt2 generate: a model continues a prompt.
+// gpt2 generate: a model continues a prompt, or many.
 //
 // stdout holds the samples and nothing else: each is the prompt and its continuation as text, or
-// with
-// --output-ids the new ids alone, and ends with a newline. Notes go to stderr.
+// with --output-ids the new ids alone, and ends with a newline; with --prompts a line of JSON for
+// each. Notes go to stderr.
 
 #include "generate/generate.h"
 
@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "cli/cli.h"
 #include "cli/model_input.h"
+#include "cli/prompts.h"
 #include "cli/token_writer.h"
 
 namespace cli {
@@ -27,10 +28,11 @@ double seconds_since(Clock::time_point start) {
 struct GenerateOptions {
   CommonOptions common;
   ModelOptions model;
-  std::optional<std::string> prompt, prompt_file, prompt_ids;
+  std::optional<std::string> prompt, prompt_file, prompt_ids, prompts;
   std::vector<std::string> stops;
   std::optional<std::uint64_t> seed;
   std::int64_t samples = 1;
+  std::int64_t batch = 16;  // enough for most of what sharing the weights' pass gives
   bool output_ids = false;
   generate::Options run;
 };
@@ -84,65 +86,206 @@ Prompt make_prompt(const GenerateOptions& options, const LoadedModel& loaded) {
   return {{*begin}, false};
 }
 
-/// How fast it went, over all samples.
-struct Speed {
-  std::int64_t tokens = 0;
-  double first_seconds = 0;  // until each sample's first token: mostly the prompt
-  double rest_seconds = 0;
-  std::int64_t rest_tokens = 0;
+/// How fast it went, over all sequences.
+class Speed {
+ public:
+  explicit Speed(const GenerateOptions& options) : options_(options) {}
+
+  void count_token() {
+    if (tokens_++ == 0) first_ = Clock::now();
+  }
+  std::int64_t tokens() const { return tokens_; }
+  double seconds() const { return seconds_since(start_); }
+
+  /// `sequences`: samples made. `prompt_tokens`: of the prompt, where there is only one.
+  void report(const LoadedModel& loaded, std::size_t sequences, std::size_t prompt_tokens) const {
+    const double all = seconds();
+    std::string line = fmt::format("{} tokens in {:.2f} s", tokens_, all);
+    if (sequences == 1 && tokens_ > 1) {
+      const double prompt = std::chrono::duration<double>(first_ - start_).count();
+      line += fmt::format(", {:.1f} tokens/s after the first; prompt of {} tokens in {:.3f} s",
+                          static_cast<double>(tokens_ - 1) / (all - prompt), prompt_tokens, prompt);
+    } else if (sequences > 1) {
+      line += fmt::format(", {:.1f} tokens/s: {} sequences, up to {} at a time",
+                          static_cast<double>(tokens_) / all, sequences,
+                          std::min<std::int64_t>(static_cast<std::int64_t>(sequences),
+                                                 options_.batch));
+    }
+    line += fmt::format("; {} weights loaded in {:.3f} s", loaded.precision, loaded.seconds);
+    note(options_.common, line);
+  }
+
+ private:
+  const GenerateOptions& options_;
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point first_ = start_;
+  std::int64_t tokens_ = 0;
 };
 
-void report(const GenerateOptions& options, const Speed& speed, std::size_t prompt_tokens) {
-  const double seconds = speed.first_seconds + speed.rest_seconds;
-  std::string line = fmt::format("{} tokens in {:.2f} s", speed.tokens, seconds);
-  if (speed.rest_tokens > 0) {
-    line += fmt::format(", {:.1f} tokens/s after the first; ",
-                        static_cast<double>(speed.rest_tokens) / speed.rest_seconds);
-  } else {
-    line += "; ";
+// ---- samples of one prompt: text, streamed ----------------------------------------------------
+
+/// Samples on their way to stdout, one after another: the first that has not ended is shown as it
+/// grows, those after it wait.
+class SampleOutput {
+ public:
+  SampleOutput(const GenerateOptions& options, const LoadedModel& loaded, const Prompt& prompt)
+      : options_(options),
+        loaded_(loaded),
+        prompt_(prompt),
+        samples_(static_cast<std::size_t>(options.samples)) {
+    announce();
   }
-  line += fmt::format("prompt of {} tokens in {:.3f} s", prompt_tokens,
-                      speed.first_seconds / static_cast<double>(options.samples));
-  note(options.common, line);
+
+  bool push(std::size_t index, std::int32_t id) { return writer(index).push(id); }
+
+  /// Ends come in order.
+  void end(generate::Stop stop) {
+    writer(shown_).finish();
+    samples_[shown_].writer.reset();
+    if (stop == generate::Stop::kContextFull) {
+      note(options_.common,
+           fmt::format("stopped at the end of the model's context ({} tokens); --slide "
+                       "goes on with a sliding window",
+                       loaded_.model.config().context));
+    }
+    if (++shown_ == samples_.size()) return;
+    announce();
+    write_output(std::exchange(samples_[shown_].held, {}));
+  }
+
+ private:
+  struct Sample {
+    std::unique_ptr<TokenWriter> writer;  // from its first token to its end
+    std::string held;
+  };
+
+  void announce() const {
+    if (samples_.size() == 1) return;
+    note(options_.common, fmt::format("sample {} of {}", shown_ + 1, samples_.size()));
+  }
+
+  TokenWriter& writer(std::size_t index) {
+    std::unique_ptr<TokenWriter>& writer = samples_[index].writer;
+    if (writer) return *writer;
+    const Output output = [this, index](std::string_view bytes) {
+      if (index == shown_) return write_output(bytes);
+      samples_[index].held += bytes;
+    };
+    const text::Tokenizer* tokenizer = loaded_.tokenizer ? &*loaded_.tokenizer : nullptr;
+    writer = options_.output_ids || tokenizer == nullptr
+                 ? make_id_writer(tokenizer, options_.stops, output)
+                 : make_text_writer(*tokenizer, options_.stops, output);
+    if (prompt_.shown) writer->prompt(prompt_.ids);
+    return *writer;
+  }
+
+  const GenerateOptions& options_;
+  const LoadedModel& loaded_;
+  const Prompt& prompt_;
+  std::vector<Sample> samples_;
+  std::size_t shown_ = 0;
+};
+
+void make_samples(const GenerateOptions& options, LoadedModel& loaded,
+                  const generate::Options& run) {
+  const Prompt prompt = make_prompt(options, loaded);
+  generate::check(loaded.model.config(), prompt.ids, run);  // before anything is printed
+  std::vector<generate::Request> requests(static_cast<std::size_t>(options.samples),
+                                          {prompt.ids, run});
+  for (std::size_t i = 0; i < requests.size(); ++i) requests[i].options.stream = i;
+
+  SampleOutput output(options, loaded, prompt);
+  Speed speed(options);
+  generate::run_batch(
+      loaded.model, requests, options.batch,
+      [&](std::size_t index, std::int32_t id) {
+        speed.count_token();
+        return output.push(index, id);
+      },
+      [&](std::size_t, generate::Stop stop) { output.end(stop); });
+  speed.report(loaded, requests.size(), prompt.ids.size());
 }
 
-std::unique_ptr<TokenWriter> make_writer(const GenerateOptions& options,
-                                         const LoadedModel& loaded) {
-  const Output output = [](std::string_view bytes) { write_output(bytes); };
-  const text::Tokenizer* tokenizer = loaded.tokenizer ? &*loaded.tokenizer : nullptr;
-  if (options.output_ids || tokenizer == nullptr) {
-    return make_id_writer(tokenizer, options.stops, output);
+// ---- many prompts: a line of JSON each --------------------------------------------------------
+
+std::string_view reason_of(generate::Stop stop) {
+  switch (stop) {
+    case generate::Stop::kMaxTokens:
+      return "length";
+    case generate::Stop::kEndOfText:
+      return "eos";
+    case generate::Stop::kContextFull:
+      return "context";
+    case generate::Stop::kCallback:
+      return "stop";
   }
-  return make_text_writer(*tokenizer, options.stops, output);
+  return "";
 }
 
-void make_sample(const GenerateOptions& options, LoadedModel& loaded, const Prompt& prompt,
-                 const generate::Options& run, Speed& speed) {
-  const auto writer = make_writer(options, loaded);
-  if (prompt.shown) writer->prompt(prompt.ids);
-
-  const Clock::time_point start = Clock::now();
-  Clock::time_point first = start;
-  std::int64_t made = 0;
-  const generate::Stop stop = generate::run(loaded.model, prompt.ids, run, [&](std::int32_t id) {
-    if (made++ == 0) first = Clock::now();
-    return writer->push(id);
-  });
-  writer->finish();
-
-  const double seconds = seconds_since(start);
-  const double until_first =
-      made == 0 ? seconds : std::chrono::duration<double>(first - start).count();
-  speed.tokens += made;
-  speed.first_seconds += until_first;
-  speed.rest_seconds += seconds - until_first;
-  speed.rest_tokens += std::max<std::int64_t>(made - 1, 0);
-  if (stop == generate::Stop::kContextFull) {
-    note(options.common,
-         fmt::format("stopped at the end of the model's context ({} tokens); --slide "
-                     "goes on with a sliding window",
-                     loaded.model.config().context));
+/// {"index": 0, "id": ..., "sample": 0, "prompt": ..., "text": ..., "ids": [...],
+/// "finish_reason": ...}: "id" where the line has one, "sample" where there are several.
+std::string answer(const GenerateOptions& options, const LoadedModel& loaded,
+                   const std::vector<PromptLine>& lines, std::size_t request,
+                   const Continuation& continuation, generate::Stop stop) {
+  using Json = nlohmann::ordered_json;
+  const auto samples = static_cast<std::size_t>(options.samples);
+  const PromptLine& line = lines[request / samples];
+  Json object = {{"index", request / samples}};
+  if (line.id) object["id"] = *line.id;
+  if (samples > 1) object["sample"] = request % samples;
+  object.update(line.prompt);
+  if (loaded.tokenizer && !options.output_ids) {
+    object["text"] = replace_invalid_utf8(continuation.bytes());
   }
+  object["ids"] = continuation.ids();
+  object["finish_reason"] = reason_of(stop);
+  return object.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+void answer_prompts(const GenerateOptions& options, LoadedModel& loaded,
+                    const generate::Options& run) {
+  const std::vector<PromptLine> lines =
+      read_prompts(*options.prompts, loaded, {run, options.stops});
+  const text::Tokenizer* tokenizer =
+      loaded.tokenizer && !options.output_ids ? &*loaded.tokenizer : nullptr;
+  std::vector<generate::Request> requests;
+  std::vector<Continuation> continuations;
+  for (const PromptLine& line : lines) {
+    const text::Tokenizer* own =
+        tokenizer == nullptr && !line.stops.empty() ? &*loaded.tokenizer : tokenizer;
+    for (std::int64_t sample = 0; sample < options.samples; ++sample) {
+      requests.push_back(line.request);
+      requests.back().options.stream = static_cast<std::uint64_t>(sample);
+      continuations.emplace_back(own, line.stops);
+    }
+  }
+  StatusLine status(options.common, /*plain_lines=*/false);
+  Speed speed(options);
+  std::size_t done = 0;
+  const auto show = [&](bool force) {
+    status.update(fmt::format("generate {}  {} of {} sequences, {:.1f} tokens/s",
+                              progress_bar(static_cast<double>(done) /
+                                           static_cast<double>(requests.size())),
+                              done, requests.size(),
+                              static_cast<double>(speed.tokens()) / speed.seconds()),
+                  force);
+  };
+  generate::run_batch(
+      loaded.model, requests, options.batch,
+      [&](std::size_t index, std::int32_t id) {
+        speed.count_token();
+        show(false);
+        return continuations[index].push(id);
+      },
+      [&](std::size_t index, generate::Stop stop) {
+        Continuation& ended = continuations[index];
+        ended.finish();
+        write_output(answer(options, loaded, lines, index, ended, stop));
+        ended = Continuation(nullptr, {});  // its memory is no longer needed
+        show(++done == requests.size());
+      });
+  status.finish();
+  speed.report(loaded, requests.size(), lines.empty() ? 0 : requests.front().prompt.size());
 }
 
 void run_generate(const GenerateOptions& options) {
@@ -158,23 +301,16 @@ void run_generate(const GenerateOptions& options) {
       note(options.common, "the model directory has no tokenizer files: printing ids");
     }
   }
-  const Prompt prompt = make_prompt(options, loaded);
   generate::Options run = options.run;
   run.seed = options.seed ? *options.seed : std::random_device()();
-  generate::check(loaded.model.config(), prompt.ids, run);  // before anything is printed
   if (!options.seed && run.sampling.temperature > 0) {
     note(options.common, fmt::format("seed {} (--seed {} repeats this)", run.seed, run.seed));
   }
-
-  Speed speed;
-  for (std::int64_t sample = 0; sample < options.samples; ++sample) {
-    if (options.samples > 1) {
-      note(options.common, fmt::format("sample {} of {}", sample + 1, options.samples));
-    }
-    run.stream = static_cast<std::uint64_t>(sample);
-    make_sample(options, loaded, prompt, run, speed);
+  if (options.prompts) {
+    answer_prompts(options, loaded, run);
+  } else {
+    make_samples(options, loaded, run);
   }
-  report(options, speed, prompt.ids.size());
 }
 
 void add_prompt_options(CLI::App& command, GenerateOptions& options) {
@@ -184,8 +320,13 @@ void add_prompt_options(CLI::App& command, GenerateOptions& options) {
                                          "File to continue, every byte of it; '-' is stdin");
   CLI::Option* ids = command.add_option("--prompt-ids", options.prompt_ids,
                                         "Token ids to continue, separated by spaces");
-  text->excludes(file)->excludes(ids);
-  file->excludes(ids);
+  CLI::Option* lines = command.add_option(
+      "--prompts", options.prompts,
+      "File of lines {\"prompt\": ...} or {\"prompt_ids\": [...]}, continued together; '-' is stdin. "
+      "Each is answered by a line of JSON, in the file's order");
+  text->excludes(file)->excludes(ids)->excludes(lines);
+  file->excludes(ids)->excludes(lines);
+  ids->excludes(lines);
 }
 
 void add_sampling_options(CLI::App& command, GenerateOptions& options) {
@@ -223,8 +364,13 @@ void add_generate(CLI::App& app) {
   add_sampling_options(command, *options);
   command.add_option("--stop", options->stops, "End before this text; may be given several times")
       ->allow_extra_args(false);
-  command.add_option("--num-samples", options->samples, "Samples to make, one after another")
+  command.add_option("--num-samples", options->samples, "Samples to make of each prompt")
       ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--batch", options->batch,
+                  "Sequences to make at a time: they share each pass over the weights")
+      ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   command.add_flag("--ignore-eos", options->run.ignore_end_of_text,
                    "Go on after <|endoftext|> instead of ending there");

@@ -3,6 +3,7 @@
 #include "cli/model_input.h"
 
 #include <charconv>
+#include <chrono>
 #include <memory>
 
 #include "base/error.h"
@@ -46,8 +47,10 @@ LoadedModel load_for_inference(const ModelOptions& options, const CommonOptions&
   if (type == base::DType::kBf16 && !kernels::bf16_products_in_hardware()) {
     note(common, "this processor has no bf16 products: bf16 is converted to fp32 on the way in");
   }
-  return {folder, std::move(tokenizer),
-          model::load_model(folder, std::move(backend), /*trainable=*/false)};
+  const auto start = std::chrono::steady_clock::now();
+  model::Gpt2 model = model::load_model(folder, std::move(backend), /*trainable=*/false);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  return {folder, std::move(tokenizer), std::move(model), options.precision, took.count()};
 }
 
 std::vector<std::int32_t> parse_ids(std::string_view words, std::string_view origin) {

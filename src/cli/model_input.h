@@ -30,6 +30,8 @@ struct LoadedModel {
   base::Path folder;
   std::optional<text::Tokenizer> tokenizer;
   model::Gpt2 model;
+  std::string precision;  ///< of its weights: "fp32", "bf16", "int8", "int4"
+  double seconds = 0;     ///< that loading the weights took
 };
 LoadedModel load_for_inference(const ModelOptions& options, const CommonOptions& common);
 

@@ -72,9 +72,7 @@ std::vector<std::int32_t> ids_of_line(const LoadedModel& loaded, std::string_vie
 }
 
 /// {"logprobs": [null, ...], "tokens": n, "loss": mean}: the first token has nothing before it.
-Json score_line(LoadedModel& loaded, std::string_view line) {
-  const std::vector<std::int32_t> ids = ids_of_line(loaded, line);
-  const std::vector<double> scored = evaluate::log_probabilities(loaded.model, ids);
+Json answer(const std::vector<std::int32_t>& ids, const std::vector<double>& scored) {
   Json logprobs = Json::array();
   if (!ids.empty()) logprobs.push_back(nullptr);
   double sum = 0;
@@ -89,18 +87,53 @@ Json score_line(LoadedModel& loaded, std::string_view line) {
 
 std::string name_of_input(const std::string& input) { return input == "-" ? "stdin" : input; }
 
+/// Tokens a second, since it was made.
+class Rate {
+ public:
+  double of(double tokens) const {
+    return tokens /
+           std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// Lines are answered in their order, some thousands at a time: enough of them to find others of
+/// similar length for each.
 void score_jsonl(const ScoreOptions& options, LoadedModel& loaded) {
+  constexpr std::size_t kPendingTokens = std::size_t{1} << 16;
+  StatusLine status(options.common, /*plain_lines=*/false);
+  const Rate rate;
+  std::vector<std::vector<std::int32_t>> pending;
+  std::size_t pending_tokens = 0, lines = 0, tokens = 0;
+  const auto flush = [&] {
+    const auto scored = evaluate::log_probabilities(loaded.model, pending);
+    std::string output;
+    for (std::size_t i = 0; i < pending.size(); ++i) {
+      output += answer(pending[i], scored[i]).dump() + "\n";
+    }
+    write_output(output);
+    lines += pending.size();
+    tokens += std::exchange(pending_tokens, 0);
+    pending.clear();
+    status.update(fmt::format("score {} lines, {} tokens, {} tokens/s", lines,
+                              human_count(static_cast<double>(tokens)),
+                              human_count(rate.of(static_cast<double>(tokens)))));
+  };
   for_each_input_line(options.input, [&](std::string_view line, std::int64_t number) {
     if (line.find_first_not_of(" \t") == std::string_view::npos)
       return;  // an empty line says nothing
-    std::string result;
     try {
-      result = score_line(loaded, line).dump();
+      pending.push_back(ids_of_line(loaded, line));
+      evaluate::check(loaded.model.config(), pending.back());
     } catch (const base::Error& error) {
       base::fail("{}:{}: {}", name_of_input(options.input), number, error.what());
     }
-    write_output(result + "\n");
+    pending_tokens += pending.back().size() + 1;  // an empty one takes memory, too
+    if (pending_tokens >= kPendingTokens) flush();
   });
+  if (!pending.empty()) flush();
 }
 
 /// The bytes of all tokens that are scored, or nothing without a tokenizer.
@@ -119,11 +152,9 @@ std::optional<double> scored_bytes(const LoadedModel& loaded,
 evaluate::Perplexity measure(const ScoreOptions& options, LoadedModel& loaded,
                              const std::vector<std::int32_t>& ids, std::int64_t stride) {
   StatusLine status(options.common, /*plain_lines=*/false);
-  const auto start = std::chrono::steady_clock::now();
+  const Rate since;
   const auto progress = [&](std::int64_t done, std::int64_t all) {
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const double rate = static_cast<double>(done) / seconds;
+    const double rate = since.of(static_cast<double>(done));
     status.update(
         fmt::format("score {}  {} of {} tokens, {} tokens/s, {} left",
                     progress_bar(static_cast<double>(done) / static_cast<double>(all)),

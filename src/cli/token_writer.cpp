@@ -167,6 +167,24 @@ std::string StopFilter::push(std::string_view bytes) {
 
 std::string StopFilter::finish() { return std::exchange(held_, {}); }
 
+bool Continuation::push(std::int32_t id) {
+  ids_.push_back(id);
+  if (tokenizer_ == nullptr) return true;
+  const std::string_view bytes = tokenizer_->token_bytes(checked_id(*tokenizer_, id));
+  made_bytes_ += bytes.size();
+  ends_.push_back(made_bytes_);
+  bytes_ += filter_.push(bytes);
+  return !filter_.stopped();
+}
+
+void Continuation::finish() {
+  bytes_ += filter_.finish();
+  kept_ids_ = ids_.size();
+  if (tokenizer_ == nullptr) return;
+  const auto first_cut = std::ranges::upper_bound(ends_, bytes_.size());
+  kept_ids_ = static_cast<std::size_t>(first_cut - ends_.begin());
+}
+
 std::string replace_invalid_utf8(std::string_view bytes) {
   if (text::is_valid_utf8(bytes)) return std::string(bytes);
   std::string result;

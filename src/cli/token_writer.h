@@ -49,6 +49,32 @@ class TokenWriter {
   virtual void finish() = 0;
 };
 
+/// Collects a continuation up to the first stop text, for output that is written when it is whole.
+class Continuation {
+ public:
+  /// `tokenizer` may be null when there are no stop texts; then there is no text either.
+  Continuation(const text::Tokenizer* tokenizer, std::vector<std::string> stops)
+      : tokenizer_(tokenizer), filter_(std::move(stops)) {}
+
+  /// A new token. False: a stop text is complete. Throws Error for an id that the tokenizer does
+  /// not have.
+  bool push(std::int32_t id);
+  /// The end: nothing more comes.
+  void finish();
+  /// After finish(): the ids whose text ends before the stop text, and the bytes before it.
+  std::span<const std::int32_t> ids() const { return std::span(ids_).first(kept_ids_); }
+  const std::string& bytes() const { return bytes_; }
+
+ private:
+  const text::Tokenizer* tokenizer_;
+  StopFilter filter_;
+  std::vector<std::int32_t> ids_;
+  std::vector<std::size_t> ends_;  // where each id's text ends among all bytes
+  std::size_t made_bytes_ = 0;
+  std::size_t kept_ids_ = 0;
+  std::string bytes_;
+};
+
 /// Takes finished pieces of output.
 using Output = std::function<void(std::string_view)>;
 

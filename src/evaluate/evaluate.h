@@ -17,6 +17,15 @@ namespace evaluate {
 /// otherwise, and for an id outside the vocabulary (naming its position).
 std::vector<double> log_probabilities(model::Gpt2& model, std::span<const std::int32_t> ids);
 
+/// The same for many sequences, those of similar length evaluated together; entry i of the result
+/// belongs to sequences[i] and does not depend on the others. Errors do not say which one is wrong:
+/// call check() on each before.
+std::vector<std::vector<double>> log_probabilities(
+    model::Gpt2& model, std::span<const std::vector<std::int32_t>> sequences);
+
+/// Throws the Error that log_probabilities() would throw for `ids`.
+void check(const model::Config& config, std::span<const std::int32_t> ids);
+
 /// Loss over a long text.
 struct Perplexity {
   std::int64_t tokens = 0;  ///< scored ones: all but the first

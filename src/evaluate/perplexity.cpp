@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "base/error.h"
 #include "evaluate/evaluate.h"
@@ -18,6 +19,10 @@ void check_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size) {
     }
   }
 }
+
+/// Rows evaluated together: enough to keep the products busy, little enough memory at any model
+/// size.
+constexpr std::int64_t kRows = 4096;
 
 /// One window: inputs [begin, end) of the text, of which those from `scored_from` on count.
 struct Window {
@@ -69,10 +74,60 @@ class WindowBatch {
   std::vector<float> losses_;          // (B, T)
 };
 
-/// Windows from `first` on that can go together: of one length, together at most about this many
-/// rows, which is enough to keep the products busy and little enough memory at any model size.
+/// Evaluates sequences of similar length together: shorter ones are padded at their end, which
+/// causality keeps from them, and the padding is not scored.
+class PaddedBatch {
+ public:
+  PaddedBatch(model::Gpt2& model, std::span<const std::vector<std::int32_t>> sequences)
+      : model_(model), sequences_(sequences) {}
+
+  /// `members`: indices, the longest sequence first.
+  void score(std::span<const std::size_t> members, std::vector<std::vector<double>>& result) {
+    const std::size_t length = sequences_[members.front()].size() - 1;
+    inputs_.assign(members.size() * length, 0);
+    targets_.assign(members.size() * length, kernels::kIgnoredTarget);
+    losses_.resize(members.size() * length);
+    for (std::size_t row = 0; row < members.size(); ++row) {
+      const std::vector<std::int32_t>& ids = sequences_[members[row]];
+      const auto at = static_cast<std::ptrdiff_t>(row * length);
+      std::copy(ids.begin(), ids.end() - 1, inputs_.begin() + at);
+      std::copy(ids.begin() + 1, ids.end(), targets_.begin() + at);
+    }
+    model_.evaluate(inputs_, targets_, static_cast<std::int64_t>(members.size()),
+                    static_cast<std::int64_t>(length), losses_);
+    for (std::size_t row = 0; row < members.size(); ++row) {
+      const std::size_t count = sequences_[members[row]].size() - 1;
+      std::vector<double>& own = result[members[row]];
+      for (const float loss : std::span(losses_).subspan(row * length, count)) {
+        own.push_back(0.0 - static_cast<double>(loss));  // never "-0"
+      }
+    }
+  }
+
+ private:
+  model::Gpt2& model_;
+  std::span<const std::vector<std::int32_t>> sequences_;
+  std::vector<std::int32_t> inputs_;   // (B, T)
+  std::vector<std::int32_t> targets_;  // (B, T)
+  std::vector<float> losses_;          // (B, T)
+};
+
+/// How many of `order`, sequences from the longest on, go together: kRows rows at most, of which
+/// little is padding.
+std::size_t alike(std::span<const std::size_t> order,
+                  std::span<const std::vector<std::int32_t>> sequences) {
+  const std::size_t length = sequences[order.front()].size() - 1;
+  const std::size_t shortest = length - length / 8;
+  std::size_t count = 1;
+  while (count < order.size() && (count + 1) * length <= static_cast<std::size_t>(kRows) &&
+         sequences[order[count]].size() - 1 >= shortest) {
+    ++count;
+  }
+  return count;
+}
+
+/// Windows from `first` on that can go together: of one length, together at most kRows rows.
 std::size_t batch_end(const std::vector<Window>& windows, std::size_t first) {
-  constexpr std::int64_t kRows = 2048;
   const std::int64_t length = windows[first].length();
   std::size_t last = first + 1;
   while (last < windows.size() && windows[last].length() == length &&
@@ -84,20 +139,36 @@ std::size_t batch_end(const std::vector<Window>& windows, std::size_t first) {
 
 }  // namespace
 
-std::vector<double> log_probabilities(model::Gpt2& model, std::span<const std::int32_t> ids) {
-  const model::Config& config = model.config();
+void check(const model::Config& config, std::span<const std::int32_t> ids) {
   const auto count = static_cast<std::int64_t>(ids.size());
   if (count > config.context + 1) {
     base::fail("expected at most {} tokens (the model's context and one), got {}",
                config.context + 1, count);
   }
   check_ids(ids, config.vocab_size);
-  if (count < 2) return {};
-  std::vector<float> losses(ids.size() - 1);
-  model.evaluate(ids.first(ids.size() - 1), ids.subspan(1), 1, count - 1, losses);
-  std::vector<double> result;
-  result.reserve(losses.size());
-  for (const float loss : losses) result.push_back(0.0 - static_cast<double>(loss));  // never "-0"
+}
+
+std::vector<double> log_probabilities(model::Gpt2& model, std::span<const std::int32_t> ids) {
+  const std::vector<std::int32_t> one(ids.begin(), ids.end());
+  return std::move(log_probabilities(model, {&one, 1}).front());
+}
+
+std::vector<std::vector<double>> log_probabilities(
+    model::Gpt2& model, std::span<const std::vector<std::int32_t>> sequences) {
+  std::vector<std::vector<double>> result(sequences.size());
+  std::vector<std::size_t> order;  // those with something to score, longest first
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    check(model.config(), sequences[i]);
+    if (sequences[i].size() > 1) order.push_back(i);
+  }
+  std::ranges::stable_sort(order, std::greater(),
+                           [&](std::size_t i) { return sequences[i].size(); });
+  PaddedBatch batch(model, sequences);
+  for (std::span<const std::size_t> rest = order; !rest.empty();) {
+    const auto count = alike(rest, sequences);
+    batch.score(rest.first(count), result);
+    rest = rest.subspan(count);
+  }
   return result;
 }
 

@@ -61,6 +61,22 @@ struct Options {
 void check(const model::Config& config, std::span<const std::int32_t> prompt,
            const Options& options);
 
+/// One sequence to make.
+struct Request {
+  std::vector<std::int32_t> prompt;
+  Options options;
+};
+
+/// Continues all prompts, up to `slots` of them in one pass over the weights at a time; when one
+/// ends, the next takes its place. Each gets the very tokens that it gets alone. `on_token` gets
+/// each new id with its request's index as it is made and returns false to stop that request;
+/// `on_end` gets every request's end once, in the order of the requests. Nothing is made before
+/// every request has passed check(); the Error says which did not ("request 3: ...", from 0).
+/// A prompt that equals the one before is fed once.
+void run_batch(model::Gpt2& model, std::span<const Request> requests, std::int64_t slots,
+               const std::function<bool(std::size_t, std::int32_t)>& on_token,
+               const std::function<void(std::size_t, Stop)>& on_end);
+
 /// Continues `prompt` (at least one id). `on_token` gets each new id as it is made and returns
 /// false to stop; an end-of-text that ends the generation is not handed over. A prompt longer than
 /// the context keeps its last n_positions ids with `slide`, else it is an Error naming both

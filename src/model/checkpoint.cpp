@@ -122,6 +122,15 @@ ConstView aligned(const Tensor& tensor, std::vector<std::byte>& staging) {
   return {staging.data(), view.type(), view.shape()};
 }
 
+/// Sets the model's parameters from what match() found; a shorter context takes wpe's first rows.
+void fill(Gpt2& model, const std::vector<const Tensor*>& tensors) {
+  std::vector<std::byte> staging;
+  std::size_t next = 0;
+  model.set_parameters([&](const ParameterInfo& info) {
+    return aligned(*tensors[next++], staging).rows(0, info.file_rows);
+  });
+}
+
 /// Writes a set; the tensors' bytes stream through a small buffer where they change their type.
 std::uint32_t write_set(const base::Path& path, const ParameterSet& set, DType type) {
   std::vector<formats::TensorSpec> specs;
@@ -163,13 +172,17 @@ Gpt2 load_model(const base::Path& folder, std::unique_ptr<kernels::Backend> back
     config.context = *context;
   }
   Gpt2 model(config, std::move(backend), trainable);
-  std::vector<std::byte> staging;
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const ParameterInfo& info = model.parameters().info(i);
-    model.backend().convert(model.parameters().view(i).rows(0, info.file_rows),
-                            aligned(*tensors[i], staging).rows(0, info.file_rows));
-  }
-  model.pack();
+  fill(model, tensors);
+  return model;
+}
+
+Gpt2 load_for_inference(const base::Path& folder, std::unique_ptr<kernels::Backend> backend) {
+  const Config config = read_config(folder);
+  const TensorFile file = TensorFile::open_model(folder);
+  const std::vector<const Tensor*> tensors =
+      match(file, parameter_list(config), {DType::kF32, DType::kBf16, DType::kF16});
+  Gpt2 model = Gpt2::for_inference(config, std::move(backend));
+  fill(model, tensors);
   return model;
 }
 

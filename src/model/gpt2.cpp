@@ -2,12 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 
-#include "base/error.h"
-#include "model/activations.h"
-#include "model/model.h"
-#include "model/parameters.h"
+#include "model/gpt2_state.h"
 
 namespace model {
 namespace {
@@ -18,10 +14,6 @@ using kernels::Epilogue;
 using kernels::Gradient;
 using kernels::PackedWeight;
 using kernels::WeightOrder;
-
-// GPT-2's initialisation: Radford et al. 2018, section 4.1 (0.02); 2019, section 2.3 (the residual
-// projections, scaled by 1 / sqrt of the number of residual layers, two a block).
-constexpr float kInitDeviation = 0.02F;
 
 /// The products' copies of one block, in the order of the list of parameters.
 struct BlockCopies {
@@ -37,18 +29,18 @@ BlockCopies copies_of(const std::vector<PackedWeight>& copies, std::size_t layer
 }
 
 /// One transformer block up to the input of its last product: adds the branch of the block before
-/// to the residual; uses `branch` for its own first one. `cached` not there: whole sequences,
-/// keeping lse for backward.
+/// to the residual; uses `branch` for its own first one. `cached` empty: whole sequences, keeping lse
+/// for backward.
 void block_forward_to_hidden(Backend& k, const BlockParameters& p, const BlockCopies& w,
                              const BlockActivations& a, View branch, ConstView res_in,
-                             ConstView branch_in, const std::optional<CacheRows>& cached) {
+                             ConstView branch_in, std::span<const CacheRows> cached) {
   k.add_layernorm_forward(a.res, a.ln1, a.ln1_mean, a.ln1_rstd, res_in, branch_in, p.ln1_weight,
                           p.ln1_bias);                                     // (N, C)
   k.linear_forward(a.qkv, {}, a.ln1, w.qkv, p.qkv_bias, Epilogue::kNone);  // (N, 3C)
-  if (cached) {
-    k.attention_cached(a.att, a.qkv, {&*cached, 1});  // (N, C)
-  } else {
+  if (cached.empty()) {
     k.attention_forward(a.att, a.lse, a.qkv);  // (N, C)
+  } else {
+    k.attention_cached(a.att, a.qkv, cached);  // (N, C)
   }
   k.linear_forward(branch, {}, a.att, w.proj, p.proj_bias, Epilogue::kNone);  // (N, C)
   k.add_layernorm_forward(a.mid, a.ln2, a.ln2_mean, a.ln2_rstd, a.res, branch, p.ln2_weight,
@@ -59,7 +51,7 @@ void block_forward_to_hidden(Backend& k, const BlockParameters& p, const BlockCo
 /// One transformer block; leaves its last branch in `branch` for the next add.
 void block_forward(Backend& k, const BlockParameters& p, const BlockCopies& w,
                    const BlockActivations& a, View branch, ConstView res_in, ConstView branch_in,
-                   const std::optional<CacheRows>& cached) {
+                   std::span<const CacheRows> cached) {
   block_forward_to_hidden(k, p, w, a, branch, res_in, branch_in, cached);
   k.linear_forward(branch, {}, a.hidden, w.out, p.out_bias, Epilogue::kNone);  // (N, C)
 }
@@ -101,159 +93,32 @@ void block_backward(Backend& k, const BlockParameters& p, const BlockCopies& w, 
                            s.dnormed, a.res, a.ln1_mean, a.ln1_rstd, p.ln1_weight);
 }
 
-/// Lays the products' copies out; pointers are null while the arena measures.
-void lay_out_copies(base::Arena& arena, const std::vector<ParameterInfo>& list,
-                    const Backend& backend, bool trainable, std::vector<PackedWeight>& copies) {
-  copies.clear();
-  for (const ParameterInfo& info : list) {
-    if (info.packed < 0) continue;
-    const bool is_head = info.packed == 0;  // wte, stored (Vp, C)
-    PackedWeight weight{.inputs = info.shape[is_head ? 1 : 0],
-                        .outputs = info.shape[is_head ? 0 : 1],
-                        .order = is_head ? WeightOrder::kOutIn : WeightOrder::kInOut};
-    const kernels::PackedBytes bytes =
-        backend.packed_bytes(weight.inputs, weight.outputs, weight.order, trainable);
-    weight.forward = static_cast<std::byte*>(arena.take_bytes(bytes.forward));
-    if (trainable) weight.backward = static_cast<std::byte*>(arena.take_bytes(bytes.backward));
-    copies.push_back(weight);
-  }
-}
-
-/// Ids come from outside; one in the padding would pass the kernels' checks and mean nothing.
-void check_ids(std::string_view what, std::span<const std::int32_t> ids, std::int32_t low,
-               std::int64_t vocab_size) {
-  const auto wrong =
-      std::ranges::find_if(ids, [&](std::int32_t id) { return id < low || id >= vocab_size; });
-  if (wrong == ids.end()) return;
-  base::fail("{} {} at position {}: expected {} to {}", what, *wrong, wrong - ids.begin(), low,
-             vocab_size - 1);
-}
-
-void check_count(std::string_view what, std::size_t got, std::int64_t expected) {
-  if (std::cmp_equal(got, expected)) return;
-  base::fail("{}: expected {} values, got {}", what, expected, got);
-}
-
-void check_length(std::int64_t length, const Config& config) {
-  if (length < 1 || length > config.context) {
-    base::fail("sequence length: expected 1 to the model's context of {}, got {}", config.context,
-               length);
-  }
-}
-
-ConstView ids_view(std::span<const std::int32_t> ids) {
-  return {ids.data(), DType::kI32, {static_cast<std::int64_t>(ids.size())}};
-}
-
-View floats_view(std::span<float> values, Shape shape) {
-  return {values.data(), DType::kF32, shape};
-}
-
 }  // namespace
 
 // ---- the model's memory -----------------------------------------------------------------------
 
-struct Gpt2::State {
-  std::unique_ptr<Backend> backend;
-  bool trainable = false;
-  ParameterSet parameters;
-  base::Arena copies_arena;
-  std::vector<PackedWeight> copies;  // by ParameterInfo::packed
-  std::unique_ptr<ParameterSet> gradients;
-  bool gradients_begin_anew = false;  // what they hold is void: read as zero
-  TrainingActivations training;
-  InferenceActivations inference;
-
-  const Config& config() const { return parameters.config(); }
-  /// Embedding and all blocks. The last block's branch stays in a.branch, not yet added.
-  void blocks_forward(const Activations& a, ConstView ids, std::int64_t length, KvCache* cache);
-  /// Adds that branch and normalizes, for `count` rows from `first`. Gives (count, C) in A.
-  ConstView final_norm(const Activations& a, std::int64_t first, std::int64_t count);
-  /// The residual stream as the last block left it.
-  static View last_residual(const Activations& a) { return a.blocks.back().mid; }
-};
-
-void Gpt2::State::blocks_forward(const Activations& a, ConstView ids, std::int64_t length,
-                                 KvCache* cache) {
-  const std::int64_t position = cache == nullptr ? 0 : cache->length_;
-  const ParameterSet& p = parameters;
-  View res = a.block(0).res;
-  ConstView branch;  // nothing to add before the first block
-  backend->embed_forward(res, ids, p.wte, p.wpe, length, position);  // (N, C)
-  for (std::size_t layer = 0; layer < p.blocks.size(); ++layer) {
-    std::optional<CacheRows> cached;
-    if (cache != nullptr) {
-      cached = {cache->keys_[layer], cache->values_[layer], position, length};
-    }
-    block_forward(*backend, p.blocks[layer], copies_of(copies, layer), a.block(layer), a.branch,
-                  res, branch, cached);
-    res = a.block(layer).mid;
-    branch = a.branch;
-  }
+void Gpt2::State::block(const Activations& a, std::size_t layer) {
+  // Nothing is added before the first block; its residual is what the embedding wrote.
+  const View res = layer == 0 ? a.block(0).res : a.block(layer - 1).mid;
+  const ConstView branch = layer == 0 ? ConstView{} : ConstView(a.branch);
+  block_forward(*backend, parameters.blocks[layer], copies_of(copies, layer), a.block(layer),
+                a.branch, res, branch, cached);
 }
 
-ConstView Gpt2::State::final_norm(const Activations& a, std::int64_t first, std::int64_t count) {
-  const View normed = a.normed.rows(first, count);
+void Gpt2::State::blocks_forward(const Activations& a, ConstView ids, std::int64_t length) {
+  cached.clear();
+  backend->embed_forward(a.block(0).res, ids, parameters.wte, parameters.wpe, length, 0);  // (N, C)
+  for (std::size_t layer = 0; layer < parameters.blocks.size(); ++layer) block(a, layer);
+}
+
+ConstView Gpt2::State::final_norm(const Activations& a, std::int64_t to, std::int64_t first,
+                                  std::int64_t count) {
+  const View normed = a.normed.rows(to, count);
   backend->add_layernorm_forward(a.res.rows(first, count), normed, a.mean.rows(first, count),
                                  a.rstd.rows(first, count), last_residual(a).rows(first, count),
                                  a.branch.rows(first, count), parameters.lnf_weight,
                                  parameters.lnf_bias);
   return normed;
-}
-
-// ---- construction -----------------------------------------------------------------------------
-
-Gpt2::Gpt2(const Config& config, std::unique_ptr<Backend> backend, bool trainable)
-    : state_(std::make_unique<State>()) {
-  validate(config);
-  State& s = *state_;
-  s.backend = std::move(backend);
-  s.trainable = trainable;
-  s.parameters = ParameterSet(config);
-  const std::vector<ParameterInfo> list = parameter_list(config);
-  s.copies_arena = base::make_arena(
-      [&](base::Arena& arena) { lay_out_copies(arena, list, *s.backend, trainable, s.copies); });
-}
-
-Gpt2::~Gpt2() = default;
-Gpt2::Gpt2(Gpt2&&) noexcept = default;
-Gpt2& Gpt2::operator=(Gpt2&&) noexcept = default;
-
-const Config& Gpt2::config() const { return state_->config(); }
-kernels::Backend& Gpt2::backend() { return *state_->backend; }
-ParameterSet& Gpt2::parameters() { return state_->parameters; }
-const ParameterSet& Gpt2::parameters() const { return state_->parameters; }
-
-void Gpt2::initialize(std::uint64_t seed) {
-  Backend& k = *state_->backend;
-  const auto layers = static_cast<float>(config().layers);
-  for (std::size_t i = 0; i < parameters().size(); ++i) {
-    const ParameterInfo& info = parameters().info(i);
-    const View all = parameters().view(i);
-    const View view = all.rows(0, info.file_rows);
-    k.fill_zero(all);  // the padding stays zero, where no gradient ever reaches it
-    switch (info.init) {
-      case Init::kNormal:
-        k.fill_normal(view, 0, kInitDeviation, seed, i);
-        break;
-      case Init::kResidualNormal:
-        k.fill_normal(view, 0, kInitDeviation / std::sqrt(2 * layers), seed, i);
-        break;
-      case Init::kOnes:
-        k.fill_normal(view, 1, 0, seed, i);
-        break;
-      case Init::kZeros:
-        break;
-    }
-  }
-  pack();
-}
-
-void Gpt2::pack() {
-  parameters().for_each([&](const View& view, const ParameterInfo& info) {
-    if (info.packed < 0) return;
-    backend().pack_weight(state_->copies[static_cast<std::size_t>(info.packed)], view);
-  });
 }
 
 // ---- training ---------------------------------------------------------------------------------
@@ -269,29 +134,6 @@ void Gpt2::prepare_training(std::int64_t batch, std::int64_t length, Recompute r
   s.training =
       make_training_activations(config(), s.backend->compute_type(), batch, length, recompute);
   if (!s.gradients) s.gradients = std::make_unique<ParameterSet>(config());
-}
-
-MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t batch,
-                      std::int64_t length, bool training, Recompute recompute) {
-  validate(config);
-  const std::vector<ParameterInfo> list = parameter_list(config);
-  base::Arena parameters, copies;
-  for (const ParameterInfo& info : list) parameters.take(DType::kF32, info.shape);
-  std::vector<PackedWeight> ignored;
-  lay_out_copies(copies, list, backend, training, ignored);
-  MemoryPlan plan;
-  plan.parameters = parameters.used_bytes();
-  plan.copies = copies.used_bytes();
-  if (training) {
-    plan.gradients = plan.parameters;
-    plan.moments = 2 * plan.parameters;
-  }
-  const DType type = backend.compute_type();
-  plan.activations = training ? training_activation_bytes(config, type, batch, length, recompute)
-                              : inference_activation_bytes(config, type, batch, length);
-  plan.workspace = backend.workspace_bytes(batch * length, length, config.channels, config.heads,
-                                           config.padded_vocab(), training);
-  return plan;
 }
 
 ParameterSet& Gpt2::gradients() {
@@ -331,8 +173,8 @@ double Gpt2::forward_backward(std::span<const std::int32_t> ids,
     }
     s.gradients_begin_anew = false;
   }
-  s.blocks_forward(a, ids_view(ids), s.training.length, nullptr);
-  const ConstView normed = s.final_norm(a, 0, rows);  // (N, C)
+  s.blocks_forward(a, ids_view(ids), s.training.length);
+  const ConstView normed = s.final_norm(a, 0, 0, rows);  // (N, C)
   const double loss = k.head_loss(a.losses, d.dnormed, g.wte, normed, s.copies[0],
                                   ids_view(targets), config().vocab_size, scale, gradient);
   k.fill_zero(d.dres);
@@ -369,61 +211,6 @@ double Gpt2::gradient_norm() {
   double sum = 0;
   for (std::size_t i = 0; i < g.size(); ++i) sum += backend().squared_norm(g.view(i));
   return std::sqrt(sum);
-}
-
-// ---- evaluation and generation ----------------------------------------------------------------
-
-double Gpt2::evaluate(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
-                      std::int64_t batch, std::int64_t length, std::span<float> losses) {
-  State& s = *state_;
-  check_length(length, config());
-  const std::int64_t rows = batch * length;
-  if (batch < 1) base::fail("evaluate: batch: expected 1 or more, got {}", batch);
-  check_count("ids", ids.size(), rows);
-  check_count("targets", targets.size(), rows);
-  check_count("losses", losses.size(), rows);
-  check_ids("id", ids, 0, config().vocab_size);
-  check_ids("target", targets, kernels::kIgnoredTarget, config().vocab_size);
-  const Activations& a = s.inference.use(config(), s.backend->compute_type(), batch, length);
-  s.blocks_forward(a, ids_view(ids), length, nullptr);
-  return s.backend->head_loss_forward(floats_view(losses, {rows}), s.final_norm(a, 0, rows),
-                                      s.copies[0], ids_view(targets), config().vocab_size);
-}
-
-void Gpt2::logits(std::span<const std::int32_t> ids, std::span<float> logits) {
-  State& s = *state_;
-  const auto length = static_cast<std::int64_t>(ids.size());
-  const std::int64_t vocab = config().vocab_size;
-  check_length(length, config());
-  check_ids("id", ids, 0, vocab);
-  check_count("logits", logits.size(), length * vocab);
-  const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, length);
-  s.blocks_forward(a, ids_view(ids), length, nullptr);
-  s.backend->head_logits(floats_view(logits, {length, vocab}), s.final_norm(a, 0, length),
-                         s.copies[0], vocab);
-}
-
-void Gpt2::decode(KvCache& cache, std::span<const std::int32_t> ids, std::span<float> logits) {
-  State& s = *state_;
-  const auto length = static_cast<std::int64_t>(ids.size());
-  const std::int64_t vocab = config().vocab_size;
-  const Shape keys{config().heads, config().context, config().channels / config().heads};
-  if (cache.keys_.size() != s.parameters.blocks.size() || cache.keys_[0].shape() != keys ||
-      cache.keys_[0].type() != s.backend->compute_type()) {
-    base::fail("decode: the cache belongs to a model of another shape or type");
-  }
-  if (length < 1) base::fail("decode: expected at least one id");
-  if (cache.length_ + length > cache.capacity_) {
-    base::fail("decode: {} ids after {} go past the model's context of {}", length, cache.length_,
-               cache.capacity_);
-  }
-  check_ids("id", ids, 0, vocab);
-  check_count("logits", logits.size(), vocab);
-  const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, length);
-  s.blocks_forward(a, ids_view(ids), length, &cache);
-  cache.length_ += length;
-  s.backend->head_logits(floats_view(logits, {1, vocab}), s.final_norm(a, length - 1, 1),
-                         s.copies[0], vocab);
 }
 
 }  // namespace model

@@ -81,12 +81,18 @@ struct BlockParameters {
   View out_weight, out_bias;    // (4C, C), (C)
 };
 
+/// Which parameters of a set have memory.
+enum class Contents : std::uint8_t {
+  kAll,
+  kUnpacked,  ///< weights that products read are left out: their views are empty
+};
+
 /// A value for every parameter of a Config: parameters, gradients or moments, f32, in one arena.
 class ParameterSet {
  public:
   ParameterSet() = default;
   /// All zeros.
-  explicit ParameterSet(const Config& config);
+  explicit ParameterSet(const Config& config, Contents contents = Contents::kAll);
 
   View wte;                             // (Vp, C)
   View wpe;                             // (context, C)
@@ -120,7 +126,7 @@ enum class Recompute : std::uint8_t {
 
 /// Bytes that a model and its training need, before anything is allocated.
 struct MemoryPlan {
-  std::size_t parameters = 0;   ///< f32 masters
+  std::size_t parameters = 0;   ///< f32 masters; in inference only those no product reads
   std::size_t copies = 0;       ///< the products' copies
   std::size_t gradients = 0;    ///< f32
   std::size_t moments = 0;      ///< both, f32
@@ -134,18 +140,28 @@ struct MemoryPlan {
 /// Keys and values of one sequence, for generation.
 class KvCache {
  public:
-  /// Room for the model's whole context, in the backend's compute type.
-  KvCache(const Config& config, DType type);
+  /// Room for the first `capacity` positions (default: the model's whole context), in the backend's
+  /// compute type. More is taken, up to the context, when a longer sequence comes.
+  KvCache(const Config& config, DType type, std::optional<std::int64_t> capacity = std::nullopt);
   /// Positions filled so far.
   std::int64_t length() const { return length_; }
+  /// Positions there is room for.
+  std::int64_t capacity() const { return capacity_; }
   /// Forgets everything after the first `length` positions.
   void truncate(std::int64_t length);
+  /// Makes room for `positions` at least, at most the context; keeps what is there.
+  void reserve(std::int64_t positions);
+  /// Holds what `other`, a cache of the same model, holds.
+  void assign(const KvCache& other);
 
  private:
   friend class Gpt2;
+  void take(std::int64_t capacity);
+  void copy_positions(const KvCache& from);
+  Shape shape_;  // (H, context, D)
   base::Arena arena_;
-  std::vector<View> keys_;    // L of (H, context, D)
-  std::vector<View> values_;  // L of (H, context, D)
+  std::vector<View> keys_;    // L of (H, capacity, D)
+  std::vector<View> values_;  // L of (H, capacity, D)
   std::int64_t length_ = 0;
   std::int64_t capacity_ = 0;
 };
@@ -156,19 +172,28 @@ class Gpt2 {
   /// Zero parameters; call initialize() or set them and call pack(). `trainable` false: the copies
   /// for the backward pass are left out. The backend computes in its compute type.
   Gpt2(const Config& config, std::unique_ptr<kernels::Backend> backend, bool trainable);
+  /// A model that only runs: weights exist in the backend's packed form alone, there are no f32
+  /// masters. Zero; call initialize() or set_parameters().
+  static Gpt2 for_inference(const Config& config, std::unique_ptr<kernels::Backend> backend);
   ~Gpt2();
   Gpt2(Gpt2&&) noexcept;
   Gpt2& operator=(Gpt2&&) noexcept;
 
   const Config& config() const;
   kernels::Backend& backend();
-  /// The f32 masters. After writing to them call pack().
+  /// The f32 masters. After writing to them call pack(). Throws Error where there are none
+  /// (for_inference()).
   ParameterSet& parameters();
   const ParameterSet& parameters() const;
   /// GPT-2's random initialisation, a pure function of the seed; packs.
   void initialize(std::uint64_t seed);
   /// Renews the products' copies from the masters.
   void pack();
+  /// Sets every parameter, with masters or without, and packs. `values(info)` gives one's rows as
+  /// files hold them (f32, bf16 or f16), or an empty view to leave it as it is.
+  void set_parameters(const std::function<ConstView(const ParameterInfo&)>& values);
+  /// The bytes of a weight's packed copy for the forward pass; `info.packed` must not be -1.
+  std::span<std::byte> packed_copy(const ParameterInfo& info);
 
   // ---- training -------------------------------------------------------------------------------
 
@@ -209,8 +234,13 @@ class Gpt2 {
   /// Appends ids to the sequence in `cache` and gives the logits (V values) after the last one.
   /// Throws Error when cache.length() + ids.size() > context.
   void decode(KvCache& cache, std::span<const std::int32_t> ids, std::span<float> logits);
+  /// Appends one id to each of S sequences, whatever their lengths, in one pass over the weights.
+  /// ids: S. logits: (S, V). What a sequence gets does not depend on the others, not by a bit.
+  void decode_batch(std::span<KvCache* const> caches, std::span<const std::int32_t> ids,
+                    std::span<float> logits);
 
  private:
+  Gpt2();
   struct State;
   std::unique_ptr<State> state_;
 };
@@ -229,6 +259,9 @@ Config read_config(const base::Path& folder);
 /// `context`: shorten n_positions to this (the first rows of wpe), at most the file's.
 Gpt2 load_model(const base::Path& folder, std::unique_ptr<kernels::Backend> backend, bool trainable,
                 std::optional<std::int64_t> context = std::nullopt);
+
+/// The same for a model that only runs (Gpt2::for_inference): tensor by tensor into packed form.
+Gpt2 load_for_inference(const base::Path& folder, std::unique_ptr<kernels::Backend> backend);
 
 /// Writes config.json and model.safetensors (f32 or bf16) into an existing folder, each atomically;
 /// the vocabulary unpadded, "transformer."-less names, metadata {"format": "pt"}.

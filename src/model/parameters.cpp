@@ -68,10 +68,14 @@ std::vector<ParameterInfo> parameter_list(const Config& config) {
 
 // ---- ParameterSet -----------------------------------------------------------------------------
 
-ParameterSet::ParameterSet(const Config& config) : config_(config), infos_(parameter_list(config)) {
+ParameterSet::ParameterSet(const Config& config, Contents contents)
+    : config_(config), infos_(parameter_list(config)) {
   blocks.resize(static_cast<std::size_t>(config.layers));
   arena_ = base::make_arena([&](base::Arena& arena) {
-    for (std::size_t i = 0; i < size(); ++i) view(i) = arena.take(DType::kF32, infos_[i].shape);
+    for (std::size_t i = 0; i < size(); ++i) {
+      if (contents == Contents::kUnpacked && infos_[i].packed >= 0) continue;
+      view(i) = arena.take(DType::kF32, infos_[i].shape);
+    }
   });
 }
 
@@ -95,28 +99,6 @@ void ParameterSet::for_each(const std::function<void(View&, const ParameterInfo&
 void ParameterSet::for_each(
     const std::function<void(const View&, const ParameterInfo&)>& visit) const {
   for (std::size_t i = 0; i < size(); ++i) visit(view(i), infos_[i]);
-}
-
-// ---- KvCache ----------------------------------------------------------------------------------
-
-KvCache::KvCache(const Config& config, DType type) : capacity_(config.context) {
-  const Shape shape{config.heads, config.context, config.channels / config.heads};
-  const auto layers = static_cast<std::size_t>(config.layers);
-  keys_.resize(layers);
-  values_.resize(layers);
-  arena_ = base::make_arena([&](base::Arena& arena) {
-    for (std::size_t layer = 0; layer < layers; ++layer) {
-      keys_[layer] = arena.take(type, shape);
-      values_[layer] = arena.take(type, shape);
-    }
-  });
-}
-
-void KvCache::truncate(std::int64_t length) {
-  if (length < 0 || length > length_) {
-    base::fail("KvCache::truncate: expected a length from 0 to {}, got {}", length_, length);
-  }
-  length_ = length;
 }
 
 }  // namespace model

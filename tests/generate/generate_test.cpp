@@ -149,6 +149,93 @@ TEST_F(Generate, ZeroTokensMakeNone) {
   EXPECT_EQ(stop, Stop::kMaxTokens);
 }
 
+/// What run_batch() hands over: ids by request, and the ends in their order.
+struct Batched {
+  std::vector<Ids> ids;
+  std::vector<Stop> stops;
+};
+Batched batched(model::Gpt2& model, const std::vector<generate::Request>& requests,
+                std::int64_t slots) {
+  Batched result;
+  result.ids.resize(requests.size());
+  generate::run_batch(
+      model, requests, slots,
+      [&](std::size_t i, std::int32_t id) {
+        EXPECT_GE(i, result.stops.size()) << "a token after its end";
+        result.ids[i].push_back(id);
+        return true;
+      },
+      [&](std::size_t i, Stop stop) {
+        EXPECT_EQ(i, result.stops.size()) << "ends come in order";
+        result.stops.push_back(stop);
+      });
+  return result;
+}
+
+TEST(GenerateBatch, EverySequenceGetsTheTokensItGetsAlone) {
+  model::Gpt2 model = generate_testing::load_for_inference("small", kernels::Device::kCpu);
+  std::vector<generate::Request> requests;
+  for (std::int32_t i = 0; i < 11; ++i) {
+    Options options = random_options(7, static_cast<std::uint64_t>(i % 3));
+    options.max_tokens = 3 + 5 * (i % 4);  // streams leave and join at different steps
+    options.ignore_end_of_text = i % 2 == 0;
+    options.slide = i == 5;
+    Ids prompt;
+    for (std::int32_t t = 0; t <= i % 5; ++t) prompt.push_back(10 * (i / 2) + t);
+    if (i == 5) prompt = Ids(static_cast<std::size_t>(model.config().context) - 2, 9);
+    requests.push_back({prompt, options});
+  }
+  requests[6].options.max_tokens = 0;
+  const auto count = static_cast<std::int64_t>(requests.size());
+  for (const std::int64_t slots : {std::int64_t{1}, std::int64_t{3}, count, 10 * count}) {
+    const Batched all = batched(model, requests, slots);
+    ASSERT_EQ(all.stops.size(), requests.size());
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      Stop stop{};
+      EXPECT_EQ(all.ids[i], continuation(model, requests[i].prompt, requests[i].options, &stop))
+          << "request " << i << " of " << slots << " at a time";
+      EXPECT_EQ(all.stops[i], stop);
+    }
+  }
+}
+
+TEST_F(Generate, SamplesOfOnePromptShareItsPass) {
+  std::vector<generate::Request> requests;
+  for (std::uint64_t i = 0; i < 5; ++i) requests.push_back({{5, 6, 7}, random_options(1, i)});
+  requests.push_back({{5, 6}, random_options(1, 0)});
+  const Batched all = batched(model_, requests, 2);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(all.ids[i], continuation(model_, requests[i].prompt, requests[i].options));
+  }
+  EXPECT_NE(all.ids[0], all.ids[1]);
+}
+
+TEST_F(Generate, ARequestThatIsStoppedMakesRoomForTheNext) {
+  const std::vector<generate::Request> requests(4, {{5}, random_options(1, 0)});
+  std::vector<int> seen(4);
+  std::vector<Stop> stops;
+  generate::run_batch(
+      model_, requests, 2,
+      [&](std::size_t i, std::int32_t) { return ++seen[i] < 2 + static_cast<int>(i); },
+      [&](std::size_t, Stop stop) { stops.push_back(stop); });
+  EXPECT_THAT(seen, ElementsAre(2, 3, 4, 5));
+  EXPECT_THAT(stops, testing::Each(Stop::kCallback));
+}
+
+TEST_F(Generate, ABadRequestIsNamedBeforeAnythingIsMade) {
+  const std::vector<generate::Request> requests = {{{5}, greedy(3)}, {{5, 97}, greedy(3)}};
+  const auto nothing = [](std::size_t, std::int32_t) {
+    ADD_FAILURE() << "a token";
+    return true;
+  };
+  expect_error("request 1: prompt: id at position 1: expected 0 to 96, got 97", [&] {
+    generate::run_batch(model_, requests, 2, nothing, [](std::size_t, Stop) {});
+  });
+  expect_error("batch: expected 1 or more sequences at a time, got 0", [&] {
+    generate::run_batch(model_, requests, 0, nothing, [](std::size_t, Stop) {});
+  });
+}
+
 TEST_F(Generate, BadArgumentsAreNamed) {
   expect_error("prompt: expected at least one token, got none",
                [&] { continuation(model_, {}, greedy(1)); });

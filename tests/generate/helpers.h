@@ -28,6 +28,12 @@ inline model::Gpt2 load(const std::string& name, kernels::Device device) {
   return model::load_model(golden(name), kernels::make_backend(device, base::DType::kF32), false);
 }
 
+/// The same without masters, as the program loads models that only run.
+inline model::Gpt2 load_for_inference(const std::string& name, kernels::Device device,
+                                      base::DType type = base::DType::kF32) {
+  return model::load_model(golden(name), kernels::make_backend(device, type), false);
+}
+
 /// Puts the golden parameters after ten training steps into `model`. Only "tiny" has them.
 inline void set_trained(model::Gpt2& model, const std::string& name) {
   const auto file = formats::TensorFile::open(golden(name) / "ref.safetensors");

@@ -375,6 +375,80 @@ TEST_P(Generation, ATruncatedCacheGoesOnFromThere) {
   EXPECT_EQ(first, second);
 }
 
+TEST_P(Generation, ABatchGivesEachSequenceTheBitsItHasAlone) {
+  Gpt2 model = this->model();
+  const auto ids = random_ids(12, 8);
+  // Sequence i begins with i + 1 ids and goes on with four more.
+  const auto next_id = [&](std::size_t i, std::size_t step) { return ids[(3 * i + step) % 12]; };
+  std::vector<std::vector<float>> alone;
+  for (std::size_t i = 0; i < 8; ++i) {
+    KvCache cache(kConfig, GetParam().type);
+    std::vector<float> logits(61);
+    model.decode(cache, std::span(ids).first(i + 1), logits);
+    for (std::size_t step = 0; step < 4; ++step) {
+      const std::int32_t id = next_id(i, step);
+      model.decode(cache, {&id, 1}, logits);
+      alone.push_back(logits);
+    }
+  }
+  for (const std::vector<std::size_t>& members :
+       std::vector<std::vector<std::size_t>>{{0, 1, 2, 3, 4, 5, 6, 7}, {5}, {7, 2}, {6, 0, 3}}) {
+    std::vector<KvCache> caches;
+    std::vector<KvCache*> pointers;
+    std::vector<float> logits(61 * members.size());
+    caches.reserve(members.size());
+    for (const std::size_t i : members) {
+      pointers.push_back(&caches.emplace_back(kConfig, GetParam().type, 2));  // they have to grow
+      model.decode(caches.back(), std::span(ids).first(i + 1), std::span(logits).first(61));
+    }
+    for (std::size_t step = 0; step < 4; ++step) {
+      std::vector<std::int32_t> batch;
+      for (const std::size_t i : members) batch.push_back(next_id(i, step));
+      model.decode_batch(pointers, batch, std::span(logits).first(61 * members.size()));
+      for (std::size_t n = 0; n < members.size(); ++n) {
+        EXPECT_EQ(std::memcmp(&logits[61 * n], alone[4 * members[n] + step].data(), 61 * 4), 0)
+            << "sequence " << members[n] << " of " << members.size() << ", step " << step;
+      }
+    }
+  }
+}
+
+TEST_P(Generation, AModelWithoutMastersComputesTheSame) {
+  Gpt2 with = this->model();
+  Gpt2 without =
+      Gpt2::for_inference(kConfig, kernels::make_backend(GetParam().device, GetParam().type));
+  without.set_parameters([&](const model::ParameterInfo& info) {
+    base::ConstView rows;
+    with.parameters().for_each([&](const base::View& view, const model::ParameterInfo& own) {
+      if (own.name == info.name) rows = view.rows(0, own.file_rows);
+    });
+    return rows;
+  });
+  const auto ids = random_ids(24, 8), targets = random_ids(24, 9);
+  std::vector<float> expected(24), losses(24), logits(12 * 61), own_logits(12 * 61);
+  with.evaluate(ids, targets, 2, 12, expected);
+  without.evaluate(ids, targets, 2, 12, losses);
+  with.logits(std::span(ids).first(12), logits);
+  without.logits(std::span(ids).first(12), own_logits);
+  // The embedding comes from the packed head, which has the compute type.
+  const float near = GetParam().type == DType::kF32 ? 0.0F : 0.05F;
+  for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], near);
+  for (std::size_t i = 0; i < logits.size(); ++i) EXPECT_NEAR(own_logits[i], logits[i], near);
+  expect_error("parameters: this model was made for inference only", [&] { without.parameters(); });
+}
+
+TEST_P(Generation, InitialisationNeedsNoMasters) {
+  Gpt2 with(kConfig, kernels::make_backend(GetParam().device, GetParam().type), false);
+  Gpt2 without =
+      Gpt2::for_inference(kConfig, kernels::make_backend(GetParam().device, GetParam().type));
+  with.initialize(4);
+  without.initialize(4);
+  with.parameters().for_each([&](const base::View&, const model::ParameterInfo& info) {
+    if (info.packed < 0) return;
+    EXPECT_TRUE(std::ranges::equal(with.packed_copy(info), without.packed_copy(info))) << info.name;
+  });
+}
+
 TEST_P(Generation, EvaluationReusesItsMemoryForEverySize) {
   Gpt2 model = this->model();
   const auto ids = random_ids(36, 1), targets = random_ids(36, 2);
@@ -384,6 +458,43 @@ TEST_P(Generation, EvaluationReusesItsMemoryForEverySize) {
   model.evaluate(std::span(ids).first(4), std::span(targets).first(4), 1, 4, few);
   EXPECT_EQ(model.evaluate(ids, targets, 3, 12, again), sum);
   EXPECT_EQ(first, again);
+}
+
+TEST_P(Generation, LossesOfTheRowsWithTargetsAreThoseOfAFullEvaluation) {
+  Gpt2 model = this->model();
+  const auto ids = random_ids(36, 1);
+  const auto all = random_ids(36, 2);
+  std::vector<float> full(36), losses(36);
+  model.evaluate(ids, all, 3, 12, full);
+  // Rows before, between and after the scored ones; a sequence without any.
+  for (const std::vector<std::size_t>& scored :
+       std::vector<std::vector<std::size_t>>{{5, 6, 8, 30, 35}, {0, 13}, {}}) {
+    std::vector<std::int32_t> targets(36, kernels::kIgnoredTarget);
+    std::vector<float> expected(36);
+    double sum = 0;
+    for (const std::size_t row : scored) {
+      targets[row] = all[row];
+      expected[row] = full[row];
+      sum += static_cast<double>(full[row]);
+    }
+    std::ranges::fill(losses, -1.0F);
+    EXPECT_EQ(model.evaluate(ids, targets, 3, 12, losses), sum);
+    EXPECT_EQ(losses, expected);
+  }
+}
+
+TEST_P(Generation, PaddingAtTheEndChangesNothingBeforeIt) {
+  Gpt2 model = this->model();
+  const auto ids = random_ids(12, 1), targets = random_ids(12, 2);
+  std::vector<float> alone(7), padded(24);
+  model.evaluate(std::span(ids).first(7), std::span(targets).first(7), 1, 7, alone);
+  std::vector<std::int32_t> two(24, 0), two_targets(24, kernels::kIgnoredTarget);
+  std::copy_n(ids.begin(), 12, two.begin());
+  std::copy_n(targets.begin(), 12, two_targets.begin());
+  std::copy_n(ids.begin(), 7, two.begin() + 12);
+  std::copy_n(targets.begin(), 7, two_targets.begin() + 12);
+  model.evaluate(two, two_targets, 2, 12, padded);
+  EXPECT_EQ(alone, std::vector<float>(padded.begin() + 12, padded.begin() + 19));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Generation,
@@ -410,6 +521,47 @@ TEST(Decode, RefusesWhatTheCacheCannotTake) {
                [&] { model.decode(half, std::span(ids).first(1), logits); });
 }
 
+TEST(Cache, HoldsACopyOfAnother) {
+  Gpt2 model = random_model(kConfig, false, reference());
+  const auto ids = random_ids(12, 1);
+  std::vector<float> first(61), second(61);
+  KvCache prompt(kConfig, DType::kF32), copy(kConfig, DType::kF32, 1);
+  model.decode(prompt, std::span(ids).first(7), first);
+  copy.assign(prompt);
+  EXPECT_EQ(copy.length(), 7);
+  EXPECT_EQ(copy.capacity(), 7);
+  model.decode(prompt, std::span(ids).subspan(7, 1), first);
+  model.decode(copy, std::span(ids).subspan(7, 1), second);
+  EXPECT_EQ(first, second);
+  EXPECT_EQ(copy.capacity(), 12) << "doubled, but not past the context";
+  expect_error("KvCache::reserve: expected at most the model's context of 12, got 13",
+               [&] { copy.reserve(13); });
+  KvCache half(kConfig, DType::kBf16);
+  expect_error("KvCache::assign: the other cache belongs to a model of another shape or type",
+               [&] { half.assign(copy); });
+}
+
+TEST(DecodeBatch, RefusesWhatDoesNotFit) {
+  Gpt2 model = random_model(kConfig, false, reference());
+  std::vector<float> logits(2 * 61);
+  KvCache one(kConfig, DType::kF32), full(kConfig, DType::kF32);
+  model.decode(full, random_ids(12, 1), std::span(logits).first(61));
+  KvCache* const caches[] = {&one, &full};
+  const std::vector<std::int32_t> ids = {1, 2};
+  expect_error("decode: 1 ids after 12 go past the model's context of 12",
+               [&] { model.decode_batch(caches, ids, logits); });
+  full.truncate(3);
+  expect_error("ids: expected 2 values, got 1",
+               [&] { model.decode_batch(caches, std::span(ids).first(1), logits); });
+  expect_error("logits: expected 122 values, got 61",
+               [&] { model.decode_batch(caches, ids, std::span(logits).first(61)); });
+  expect_error("id 61 at position 1: expected 0 to 60", [&] {
+    model.decode_batch(caches, std::vector<std::int32_t>{1, 61}, logits);
+  });
+  EXPECT_EQ(one.length(), 0);
+  EXPECT_EQ(full.length(), 3);
+}
+
 // ---- memory -----------------------------------------------------------------------------------
 
 TEST(Plan, CountsWhatIsThere) {
@@ -421,6 +573,8 @@ TEST(Plan, CountsWhatIsThere) {
   EXPECT_EQ(training.gradients, set.bytes());
   EXPECT_EQ(training.moments, 2 * set.bytes());
   EXPECT_EQ(inference.gradients + inference.moments, 0U);
+  EXPECT_EQ(inference.parameters, ParameterSet(kConfig, model::Contents::kUnpacked).bytes());
+  EXPECT_LT(inference.parameters, training.parameters);
   EXPECT_LE(inference.copies, training.copies);
   EXPECT_LT(inference.activations, training.activations);
 }

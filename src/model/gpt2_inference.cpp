@@ -1,0 +1,159 @@
+// Passes that keep nothing for a backward one: losses, logits, and one token after another.
+
+#include "model/gpt2_state.h"
+
+namespace model {
+
+void Gpt2::State::blocks_forward_cached(const Activations& a, ConstView ids,
+                                        std::span<KvCache* const> caches, std::int64_t rows) {
+  embed_cached(a.block(0).res, ids, caches, rows);
+  for (std::size_t layer = 0; layer < parameters.blocks.size(); ++layer) {
+    cached.clear();
+    for (const KvCache* cache : caches) {
+      cached.push_back({cache->keys_[layer], cache->values_[layer], cache->length_, rows});
+    }
+    block(a, layer);
+  }
+}
+
+void Gpt2::State::embed_cached(View x, ConstView ids, std::span<KvCache* const> caches,
+                               std::int64_t rows) {
+  std::int64_t first = 0;
+  for (const KvCache* cache : caches) {
+    backend->embed_forward(x.rows(first, rows), ids.rows(first, rows), parameters.wte,
+                           parameters.wpe, rows, cache->length_);
+    first += rows;
+  }
+}
+
+// ---- evaluation and generation ----------------------------------------------------------------
+
+double Gpt2::evaluate(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
+                      std::int64_t batch, std::int64_t length, std::span<float> losses) {
+  State& s = *state_;
+  check_length(length, config());
+  const std::int64_t rows = batch * length;
+  if (batch < 1) base::fail("evaluate: batch: expected 1 or more, got {}", batch);
+  check_count("ids", ids.size(), rows);
+  check_count("targets", targets.size(), rows);
+  check_count("losses", losses.size(), rows);
+  check_ids("id", ids, 0, config().vocab_size);
+  check_ids("target", targets, kernels::kIgnoredTarget, config().vocab_size);
+  const Activations& a = s.inference.use(config(), s.backend->compute_type(), batch, length);
+  s.blocks_forward(a, ids_view(ids), length);
+  return s.scored_losses(a, targets, length, losses);
+}
+
+double Gpt2::State::scored_losses(const Activations& a, std::span<const std::int32_t> targets,
+                                  std::int64_t length, std::span<float> losses) {
+  // The head is a third of a small model's work, and a strided window or a padded line scores only
+  // a part of its rows: those are moved together first.
+  const auto rows = static_cast<std::int64_t>(targets.size());
+  scored.clear();
+  scored_targets.clear();
+  std::int64_t kept = 0;
+  for (std::int64_t begin = 0; begin < rows; begin += length) {
+    const auto own = targets.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(length));
+    const auto counts = [](std::int32_t target) { return target != kernels::kIgnoredTarget; };
+    const auto first = std::ranges::find_if(own, counts) - own.begin();
+    const auto last = std::find_if(own.rbegin(), own.rend(), counts).base() - own.begin();
+    if (first >= last) continue;
+    scored.push_back({.row = begin + first, .count = last - first});
+    scored_targets.insert(scored_targets.end(), own.begin() + first, own.begin() + last);
+    final_norm(a, kept, begin + first, last - first);
+    kept += last - first;
+  }
+  if (kept == 0) {
+    std::ranges::fill(losses, 0.0F);
+    return 0;
+  }
+  const double sum = backend->head_loss_forward(
+      floats_view(losses.first(static_cast<std::size_t>(kept)), {kept}), a.normed.rows(0, kept),
+      copies[0], ids_view(scored_targets), config().vocab_size);
+  // Back to their rows, the last range first: none lies before where it was computed.
+  for (auto range = scored.rbegin(); range != scored.rend(); ++range) {
+    kept -= range->count;
+    const auto from = losses.begin() + kept, to = losses.begin() + range->row;
+    std::copy_backward(from, from + range->count, to + range->count);
+    const auto next = range == scored.rbegin() ? losses.end() : losses.begin() + (range - 1)->row;
+    std::fill(to + range->count, next, 0.0F);
+  }
+  std::fill(losses.begin(), losses.begin() + scored.front().row, 0.0F);
+  return sum;
+}
+
+void Gpt2::logits(std::span<const std::int32_t> ids, std::span<float> logits) {
+  State& s = *state_;
+  const auto length = static_cast<std::int64_t>(ids.size());
+  const std::int64_t vocab = config().vocab_size;
+  check_length(length, config());
+  check_ids("id", ids, 0, vocab);
+  check_count("logits", logits.size(), length * vocab);
+  const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, length);
+  s.blocks_forward(a, ids_view(ids), length);
+  s.backend->head_logits(floats_view(logits, {length, vocab}), s.final_norm(a, 0, 0, length),
+                         s.copies[0], vocab);
+}
+
+// ---- generation -------------------------------------------------------------------------------
+
+namespace {
+
+/// Ids to append to sequences, each the same number.
+void check_decode(const Config& config, std::span<const std::int32_t> ids, std::size_t sequences,
+                  std::span<const float> logits) {
+  if (ids.empty()) base::fail("decode: expected at least one id");
+  check_ids("id", ids, 0, config.vocab_size);
+  check_count("logits", logits.size(), static_cast<std::int64_t>(sequences) * config.vocab_size);
+}
+
+}  // namespace
+
+void Gpt2::State::make_room(KvCache& cache, std::int64_t rows) const {
+  const Config& c = config();
+  const Shape whole{c.heads, c.context, c.channels / c.heads};
+  if (cache.keys_.size() != parameters.blocks.size() || cache.shape_ != whole ||
+      cache.keys_[0].type() != backend->compute_type()) {
+    base::fail("decode: the cache belongs to a model of another shape or type");
+  }
+  const std::int64_t needed = cache.length_ + rows;
+  if (needed > c.context) {
+    base::fail("decode: {} ids after {} go past the model's context of {}", rows, cache.length_,
+               c.context);
+  }
+  // Twice the room each time, so that growing costs a constant a token.
+  if (needed > cache.capacity_) {
+    cache.reserve(std::min(std::max(needed, 2 * cache.capacity_), c.context));
+  }
+}
+
+void Gpt2::decode(KvCache& cache, std::span<const std::int32_t> ids, std::span<float> logits) {
+  State& s = *state_;
+  const auto length = static_cast<std::int64_t>(ids.size());
+  const std::int64_t vocab = config().vocab_size;
+  check_decode(config(), ids, 1, logits);
+  s.make_room(cache, length);
+  const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, length);
+  KvCache* const caches[] = {&cache};
+  s.blocks_forward_cached(a, ids_view(ids), caches, length);
+  cache.length_ += length;
+  s.backend->head_logits(floats_view(logits, {1, vocab}), s.final_norm(a, 0, length - 1, 1),
+                         s.copies[0], vocab);
+}
+
+void Gpt2::decode_batch(std::span<KvCache* const> caches, std::span<const std::int32_t> ids,
+                        std::span<float> logits) {
+  State& s = *state_;
+  const auto count = static_cast<std::int64_t>(caches.size());
+  const std::int64_t vocab = config().vocab_size;
+  check_count("ids", ids.size(), count);
+  check_decode(config(), ids, caches.size(), logits);
+  for (KvCache* cache : caches) s.make_room(*cache, 1);
+  const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, count);
+  s.blocks_forward_cached(a, ids_view(ids), caches, 1);
+  for (KvCache* cache : caches) ++cache->length_;
+  s.backend->head_logits(floats_view(logits, {count, vocab}), s.final_norm(a, 0, 0, count),
+                         s.copies[0], vocab);
+}
+
+}  // namespace model

@@ -1,0 +1,191 @@
+// A GPT-2's parameters: masters, packed copies, and models that have only the latter.
+
+#include <cmath>
+
+#include "model/gpt2_state.h"
+
+namespace model {
+namespace {
+
+using kernels::Backend;
+using kernels::PackedWeight;
+using kernels::WeightOrder;
+
+// GPT-2's initialisation: Radford et al. 2018, section 4.1 (0.02); 2019, section 2.3 (the residual
+// projections, scaled by 1 / sqrt of the number of residual layers, two a block).
+constexpr float kInitDeviation = 0.02F;
+
+/// Lays the products' copies out; pointers are null while the arena measures.
+void lay_out_copies(base::Arena& arena, const std::vector<ParameterInfo>& list,
+                    const Backend& backend, bool trainable, std::vector<PackedWeight>& copies) {
+  copies.clear();
+  for (const ParameterInfo& info : list) {
+    if (info.packed < 0) continue;
+    const bool is_head = info.packed == 0;  // wte, stored (Vp, C)
+    PackedWeight weight{.inputs = info.shape[is_head ? 1 : 0],
+                        .outputs = info.shape[is_head ? 0 : 1],
+                        .order = is_head ? WeightOrder::kOutIn : WeightOrder::kInOut};
+    const kernels::PackedBytes bytes =
+        backend.packed_bytes(weight.inputs, weight.outputs, weight.order, trainable);
+    weight.forward = static_cast<std::byte*>(arena.take_bytes(bytes.forward));
+    if (trainable) weight.backward = static_cast<std::byte*>(arena.take_bytes(bytes.backward));
+    copies.push_back(weight);
+  }
+}
+
+}  // namespace
+
+Gpt2::State::State(const Config& config, std::unique_ptr<Backend> own_backend, bool is_trainable,
+                   bool has_masters)
+    : backend(std::move(own_backend)), trainable(is_trainable), masters(has_masters) {
+  validate(config);
+  parameters = ParameterSet(config, masters ? Contents::kAll : Contents::kUnpacked);
+  const std::vector<ParameterInfo> list = parameter_list(config);
+  copies_arena = base::make_arena(
+      [&](base::Arena& arena) { lay_out_copies(arena, list, *backend, trainable, copies); });
+}
+
+// ---- construction -----------------------------------------------------------------------------
+
+Gpt2::Gpt2() = default;
+Gpt2::Gpt2(const Config& config, std::unique_ptr<Backend> backend, bool trainable)
+    : state_(std::make_unique<State>(config, std::move(backend), trainable, /*has_masters=*/true)) {
+}
+
+Gpt2 Gpt2::for_inference(const Config& config, std::unique_ptr<Backend> backend) {
+  Gpt2 model;
+  model.state_ = std::make_unique<State>(config, std::move(backend), /*is_trainable=*/false,
+                                         /*has_masters=*/false);
+  return model;
+}
+
+Gpt2::~Gpt2() = default;
+Gpt2::Gpt2(Gpt2&&) noexcept = default;
+Gpt2& Gpt2::operator=(Gpt2&&) noexcept = default;
+
+const Config& Gpt2::config() const { return state_->config(); }
+kernels::Backend& Gpt2::backend() { return *state_->backend; }
+ParameterSet& Gpt2::parameters() {
+  if (!state_->masters) base::fail("parameters: this model was made for inference only");
+  return state_->parameters;
+}
+const ParameterSet& Gpt2::parameters() const { return const_cast<Gpt2*>(this)->parameters(); }
+
+// ---- parameters -------------------------------------------------------------------------------
+
+namespace {
+
+/// GPT-2's initialisation of parameter `index` into the rows that files hold.
+void fill_initial(Backend& k, View rows, const ParameterInfo& info, std::int64_t layers,
+                  std::uint64_t seed, std::size_t index) {
+  switch (info.init) {
+    case Init::kNormal:
+      return k.fill_normal(rows, 0, kInitDeviation, seed, index);
+    case Init::kResidualNormal:
+      return k.fill_normal(rows, 0, kInitDeviation / std::sqrt(2 * static_cast<float>(layers)),
+                           seed, index);
+    case Init::kOnes:
+      return k.fill_normal(rows, 1, 0, seed, index);
+    case Init::kZeros:
+      return k.fill_zero(rows);
+  }
+}
+
+/// f32 memory for one parameter at a time, where a model keeps none.
+class Staging {
+ public:
+  View take(const ParameterInfo& info) {
+    const std::size_t bytes =
+        static_cast<std::size_t>(info.shape.elements()) * base::size_of(DType::kF32);
+    if (arena_.capacity_bytes() < bytes) {
+      arena_ = {};  // gives the memory back before more is taken
+      arena_ = base::Arena(bytes);
+      memory_ = arena_.take_bytes(bytes);
+    }
+    return {memory_, DType::kF32, info.shape};
+  }
+
+ private:
+  base::Arena arena_;
+  void* memory_ = nullptr;
+};
+
+}  // namespace
+
+void Gpt2::initialize(std::uint64_t seed) {
+  State& s = *state_;
+  Staging staging;
+  for (std::size_t i = 0; i < s.parameters.size(); ++i) {
+    const ParameterInfo& info = s.parameters.info(i);
+    const View kept = s.parameters.view(i);
+    const View all = kept.empty() ? staging.take(info) : kept;
+    s.backend->fill_zero(all);  // the padding stays zero, where no gradient ever reaches it
+    fill_initial(*s.backend, all.rows(0, info.file_rows), info, config().layers, seed, i);
+    if (info.packed < 0) continue;
+    s.backend->pack_weight(s.copies[static_cast<std::size_t>(info.packed)], all);
+  }
+}
+
+void Gpt2::pack() {
+  parameters().for_each([&](const View& view, const ParameterInfo& info) {
+    if (info.packed < 0) return;
+    backend().pack_weight(state_->copies[static_cast<std::size_t>(info.packed)], view);
+  });
+}
+
+void Gpt2::set_parameters(const std::function<ConstView(const ParameterInfo&)>& values) {
+  State& s = *state_;
+  Staging staging;
+  for (std::size_t i = 0; i < s.parameters.size(); ++i) {
+    const ParameterInfo& info = s.parameters.info(i);
+    const View kept = s.parameters.view(i);
+    const ConstView rows = values(info);
+    if (rows.empty()) continue;
+    ConstView all = rows;  // packed from where it lies if that is what packing reads
+    if (!kept.empty() || rows.type() != DType::kF32 || rows.shape() != info.shape) {
+      const View to = kept.empty() ? staging.take(info) : kept;
+      s.backend->convert(to.rows(0, info.file_rows), rows);
+      const std::int64_t padding = info.shape[0] - info.file_rows;
+      if (padding > 0) s.backend->fill_zero(to.rows(info.file_rows, padding));
+      all = to;
+    }
+    if (info.packed < 0) continue;
+    s.backend->pack_weight(s.copies[static_cast<std::size_t>(info.packed)], all);
+  }
+}
+
+std::span<std::byte> Gpt2::packed_copy(const ParameterInfo& info) {
+  const PackedWeight& weight = state_->copies.at(static_cast<std::size_t>(info.packed));
+  const kernels::PackedBytes bytes =
+      backend().packed_bytes(weight.inputs, weight.outputs, weight.order, false);
+  return {weight.forward, bytes.forward};
+}
+
+// ---- memory -----------------------------------------------------------------------------------
+
+MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t batch,
+                      std::int64_t length, bool training, Recompute recompute) {
+  validate(config);
+  const std::vector<ParameterInfo> list = parameter_list(config);
+  base::Arena parameters, copies;
+  for (const ParameterInfo& info : list) {
+    if (training || info.packed < 0) parameters.take(DType::kF32, info.shape);
+  }
+  std::vector<PackedWeight> ignored;
+  lay_out_copies(copies, list, backend, training, ignored);
+  MemoryPlan plan;
+  plan.parameters = parameters.used_bytes();
+  plan.copies = copies.used_bytes();
+  if (training) {
+    plan.gradients = plan.parameters;
+    plan.moments = 2 * plan.parameters;
+  }
+  const DType type = backend.compute_type();
+  plan.activations = training ? training_activation_bytes(config, type, batch, length, recompute)
+                              : inference_activation_bytes(config, type, batch, length);
+  plan.workspace = backend.workspace_bytes(batch * length, length, config.channels, config.heads,
+                                           config.padded_vocab(), training);
+  return plan;
+}
+
+}  // namespace model

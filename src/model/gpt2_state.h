@@ -1,0 +1,86 @@
+#pragma once
+/// Inside the model room: what a Gpt2 consists of, for the files of its passes.
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "model/activations.h"
+#include "model/model.h"
+#include "model/parameters.h"
+
+namespace model {
+
+struct Gpt2::State {
+  std::unique_ptr<kernels::Backend> backend;
+  bool trainable = false;
+  bool masters = true;
+  ParameterSet parameters;
+  base::Arena copies_arena;
+  std::vector<kernels::PackedWeight> copies;  // by ParameterInfo::packed
+  std::unique_ptr<ParameterSet> gradients;
+  bool gradients_begin_anew = false;  // what they hold is void: read as zero
+  TrainingActivations training;
+  InferenceActivations inference;
+  std::vector<kernels::CacheRows> cached;  // (S), of the layer that is being computed; empty: no caches
+  struct Range {
+    std::int64_t row, count;
+  };
+  std::vector<Range> scored;                 // of evaluate(): the rows with targets
+  std::vector<std::int32_t> scored_targets;  // theirs, side by side
+
+  State(const Config& config, std::unique_ptr<kernels::Backend> own_backend, bool is_trainable,
+        bool has_masters);
+  const Config& config() const { return parameters.config(); }
+  /// Embedding and all blocks of whole sequences of `length`. The last block's branch stays in
+  /// a.branch, not yet added.
+  void blocks_forward(const Activations& a, ConstView ids, std::int64_t length);
+  /// The same for `rows` new positions of each cached sequence; rows of `ids` in their order.
+  void blocks_forward_cached(const Activations& a, ConstView ids,
+                             std::span<KvCache* const> caches, std::int64_t rows);
+  void embed_cached(View x, ConstView ids, std::span<KvCache* const> caches, std::int64_t rows);
+  /// Checks a cache, and gives it room for `rows` more positions.
+  void make_room(KvCache& cache, std::int64_t rows) const;
+  void block(const Activations& a, std::size_t layer);
+  /// Adds that branch and normalizes, for `count` rows from `first`. Gives (count, C) in A, the rows
+  /// of a.normed from `to` on.
+  ConstView final_norm(const Activations& a, std::int64_t to, std::int64_t first,
+                       std::int64_t count);
+  /// Losses of the rows that have a target, 0 for the others; returns their sum.
+  double scored_losses(const Activations& a, std::span<const std::int32_t> targets,
+                       std::int64_t length, std::span<float> losses);
+  /// The residual stream as the last block left it.
+  static View last_residual(const Activations& a) { return a.blocks.back().mid; }
+};
+
+/// Ids come from outside; one in the padding would pass the kernels' checks and mean nothing.
+inline void check_ids(std::string_view what, std::span<const std::int32_t> ids, std::int32_t low,
+               std::int64_t vocab_size) {
+  const auto wrong =
+      std::ranges::find_if(ids, [&](std::int32_t id) { return id < low || id >= vocab_size; });
+  if (wrong == ids.end()) return;
+  base::fail("{} {} at position {}: expected {} to {}", what, *wrong, wrong - ids.begin(), low,
+             vocab_size - 1);
+}
+
+inline void check_count(std::string_view what, std::size_t got, std::int64_t expected) {
+  if (std::cmp_equal(got, expected)) return;
+  base::fail("{}: expected {} values, got {}", what, expected, got);
+}
+
+inline void check_length(std::int64_t length, const Config& config) {
+  if (length < 1 || length > config.context) {
+    base::fail("sequence length: expected 1 to the model's context of {}, got {}", config.context,
+               length);
+  }
+}
+
+inline ConstView ids_view(std::span<const std::int32_t> ids) {
+  return {ids.data(), DType::kI32, {static_cast<std::int64_t>(ids.size())}};
+}
+
+inline View floats_view(std::span<float> values, Shape shape) {
+  return {values.data(), DType::kF32, shape};
+}
+
+}  // namespace model
