@@ -22,6 +22,7 @@ void add_prepare(CLI::App& app);
 void add_train(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_score(CLI::App& app);
+void add_quantize(CLI::App& app);
 void add_info(CLI::App& app);
 void add_bench(CLI::App& app);
 

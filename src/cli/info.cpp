@@ -87,13 +87,49 @@ void add_tokenizer(Report& report, const base::Path& folder) {
                                       hex(tokenizer->hash()), is_gpt2 ? " (GPT-2's own)" : ""));
 }
 
+/// The packed files that `gpt2 quantize` made, each in a row.
+void add_packed(Report& report, const base::Path& folder) {
+  for (const auto format : {kernels::WeightFormat::kInt8, kernels::WeightFormat::kInt4}) {
+    const base::Path path = folder / model::packed_file_name(format);
+    if (!std::filesystem::exists(path)) continue;
+    const formats::TensorFile file = formats::TensorFile::open(path);
+    const std::string name(name_of(format));
+    std::size_t bytes = 0;
+    for (const formats::Tensor& tensor : file.tensors()) bytes += tensor.bytes.size();
+    report.json["packed"][name] = {{"tensors", file.tensors().size()}, {"bytes", bytes}};
+    report.row("packed", fmt::format("{}: {} tensors, {}", name, file.tensors().size(),
+                                     human_bytes(static_cast<double>(bytes))));
+  }
+}
+
 Report describe_model(const base::Path& folder) {
   Report report;
   report.json["kind"] = "model";
   report.row("kind", "model directory");
   add_config(report, model::read_config(folder));
-  add_tensors(report, formats::TensorFile::open_model(folder));
+  const kernels::WeightFormat format = model::stored_format(folder);
+  if (!is_integer(format)) add_tensors(report, formats::TensorFile::open_model(folder));
+  add_packed(report, folder);
+  report.json["precision"] = name_of(format);
+  report.row("runs in", fmt::format("{} unless --precision says otherwise", name_of(format)));
   add_tokenizer(report, folder);
+  return report;
+}
+
+Report describe_checkpoint(const base::Path& folder) {
+  const train::CheckpointInfo checkpoint = train::read_checkpoint(folder);
+  Report report;
+  report.json["kind"] = "checkpoint";
+  report.row("kind", "checkpoint of a training run");
+  add_config(report, checkpoint.config);
+  report.json["steps_done"] = checkpoint.steps_done;
+  report.json["tokens"] = checkpoint.tokens;
+  report.json["backend"] = checkpoint.backend;
+  report.json["threads"] = checkpoint.threads;
+  report.row("steps", fmt::format("{} done, {} tokens", checkpoint.steps_done,
+                                  exact_count(checkpoint.tokens)));
+  report.row("written by", fmt::format("{}, {} thread{}", checkpoint.backend, checkpoint.threads,
+                                       checkpoint.threads == 1 ? "" : "s"));
   return report;
 }
 
@@ -203,6 +239,8 @@ bool holds_shards(const base::Path& folder) {
 
 bool holds_model(const base::Path& folder) {
   return std::filesystem::exists(folder / "config.json") ||
+         std::filesystem::exists(folder / "model-int8.safetensors") ||
+         std::filesystem::exists(folder / "model-int4.safetensors") ||
          std::filesystem::exists(folder / "model.safetensors") ||
          std::filesystem::exists(folder / "model.safetensors.index.json");
 }
@@ -214,11 +252,12 @@ Report describe(const base::Path& path) {
   }
   if (std::filesystem::is_directory(path)) {
     if (train::is_run(path)) return describe_run(path);
+    if (train::is_checkpoint(path)) return describe_checkpoint(path);
     if (holds_model(path)) return describe_model(path);
     if (holds_shards(path)) return describe_shards(path);
     base::fail(
         "{}: neither a model directory (config.json), nor a shard folder (manifest.json or "
-        "*.bin), nor a run directory",
+        "*.bin), nor a run directory or one of its checkpoints",
         path.string());
   }
   if (path.extension() == ".safetensors") return describe_safetensors(path);
@@ -250,7 +289,8 @@ void add_info(CLI::App& app) {
   const auto options = std::make_shared<InfoOptions>();
   command
       .add_option("PATH", options->path,
-                  "Model directory, shard folder, run directory, .bin shard or .safetensors file")
+                  "Model directory, shard folder, run directory, checkpoint, .bin shard or .safetensors "
+                  "file")
       ->required();
   command.add_flag("--json", options->json, "Print one JSON object instead of a table");
   add_common(command, options->common);

@@ -15,9 +15,19 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   command
       .add_option("-m,--model", options.path, "Model directory, or a run directory of 'gpt2 train'")
       ->required();
-  command.add_option("--precision", options.precision, "Number format: fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
-      ->capture_default_str();
+  command
+      .add_option("--precision", options.precision,
+                  "Number format to compute with: fp32, bf16, int8 or int4 (default: fp32, or what "
+                  "'gpt2 quantize' made)")
+      ->check(CLI::IsMember({"fp32", "bf16", "int8", "int4"}));
+}
+
+kernels::WeightFormat format_of(std::string_view precision) {
+  using enum kernels::WeightFormat;
+  for (const kernels::WeightFormat format : {kF32, kBf16, kInt8, kInt4}) {
+    if (name_of(format) == precision) return format;
+  }
+  base::fail("precision: expected fp32, bf16, int8 or int4, got {}", precision);
 }
 
 base::Path find_model_folder(const std::string& path) {
@@ -40,17 +50,19 @@ std::optional<text::Tokenizer> load_tokenizer(const base::Path& folder) {
 }
 
 LoadedModel load_for_inference(const ModelOptions& options, const CommonOptions& common) {
-  const base::DType type = options.precision == "bf16" ? base::DType::kBf16 : base::DType::kF32;
   const base::Path folder = find_model_folder(options.path);
   std::optional<text::Tokenizer> tokenizer = load_tokenizer(folder);
-  auto backend = kernels::make_backend(kernels::Device::kCpu, type);
-  if (type == base::DType::kBf16 && !kernels::bf16_products_in_hardware()) {
+  const auto start = std::chrono::steady_clock::now();
+  const kernels::WeightFormat format =
+      options.precision ? format_of(*options.precision) : model::stored_format(folder);
+  auto backend = kernels::make_inference_backend(kernels::Device::kCpu, format);
+  if (format == kernels::WeightFormat::kBf16 && !kernels::bf16_products_in_hardware()) {
     note(common, "this processor has no bf16 products: bf16 is converted to fp32 on the way in");
   }
-  const auto start = std::chrono::steady_clock::now();
-  model::Gpt2 model = model::load_model(folder, std::move(backend), /*trainable=*/false);
+  model::Gpt2 model = model::load_for_inference(folder, std::move(backend));
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-  return {folder, std::move(tokenizer), std::move(model), options.precision, took.count()};
+  return {folder, std::move(tokenizer), std::move(model), std::string(name_of(format)),
+          took.count()};
 }
 
 std::vector<std::int32_t> parse_ids(std::string_view words, std::string_view origin) {

@@ -17,10 +17,13 @@ namespace cli {
 /// Options of a command that runs a model.
 struct ModelOptions {
   std::string path;
-  std::string precision = "fp32";
+  std::optional<std::string> precision;  ///< nothing: as the directory's weights are
 };
 /// Adds --model and --precision. `options` must live as long as the program.
 void add_model_options(CLI::App& command, ModelOptions& options);
+
+/// The format that "fp32", "bf16", "int8" or "int4" names.
+kernels::WeightFormat format_of(std::string_view precision);
 
 /// A model directory, or the model/ inside a run directory. Throws Error when there is neither.
 base::Path find_model_folder(const std::string& path);

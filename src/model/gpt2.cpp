@@ -107,7 +107,15 @@ void Gpt2::State::block(const Activations& a, std::size_t layer) {
 
 void Gpt2::State::blocks_forward(const Activations& a, ConstView ids, std::int64_t length) {
   cached.clear();
-  backend->embed_forward(a.block(0).res, ids, parameters.wte, parameters.wpe, length, 0);  // (N, C)
+  if (masters) {
+    backend->embed_forward(a.block(0).res, ids, parameters.wte, parameters.wpe, length, 0);
+  } else {
+    positions.clear();
+    for (std::int64_t n = 0; n < ids.dim(0); ++n) {
+      positions.push_back(static_cast<std::int32_t>(n % length));
+    }
+    backend->embed_packed(a.block(0).res, ids, ids_view(positions), copies[0], parameters.wpe);
+  }
   for (std::size_t layer = 0; layer < parameters.blocks.size(); ++layer) block(a, layer);
 }
 

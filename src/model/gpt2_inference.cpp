@@ -6,23 +6,26 @@ namespace model {
 
 void Gpt2::State::blocks_forward_cached(const Activations& a, ConstView ids,
                                         std::span<KvCache* const> caches, std::int64_t rows) {
-  embed_cached(a.block(0).res, ids, caches, rows);
+  const View res = a.block(0).res;
+  positions.clear();
+  for (std::size_t i = 0; i < caches.size(); ++i) {
+    const std::int64_t first = static_cast<std::int64_t>(i) * rows, position = caches[i]->length_;
+    for (std::int64_t t = 0; t < rows; ++t) {
+      positions.push_back(static_cast<std::int32_t>(position + t));
+    }
+    if (!masters) continue;
+    backend->embed_forward(res.rows(first, rows), ids.rows(first, rows), parameters.wte,
+                           parameters.wpe, rows, position);
+  }
+  if (!masters) {
+    backend->embed_packed(res, ids, ids_view(positions), copies[0], parameters.wpe);
+  }
   for (std::size_t layer = 0; layer < parameters.blocks.size(); ++layer) {
     cached.clear();
     for (const KvCache* cache : caches) {
       cached.push_back({cache->keys_[layer], cache->values_[layer], cache->length_, rows});
     }
     block(a, layer);
-  }
-}
-
-void Gpt2::State::embed_cached(View x, ConstView ids, std::span<KvCache* const> caches,
-                               std::int64_t rows) {
-  std::int64_t first = 0;
-  for (const KvCache* cache : caches) {
-    backend->embed_forward(x.rows(first, rows), ids.rows(first, rows), parameters.wte,
-                           parameters.wpe, rows, cache->length_);
-    first += rows;
   }
 }
 

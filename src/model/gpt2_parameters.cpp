@@ -154,11 +154,14 @@ void Gpt2::set_parameters(const std::function<ConstView(const ParameterInfo&)>& 
   }
 }
 
-std::span<std::byte> Gpt2::packed_copy(const ParameterInfo& info) {
-  const PackedWeight& weight = state_->copies.at(static_cast<std::size_t>(info.packed));
-  const kernels::PackedBytes bytes =
-      backend().packed_bytes(weight.inputs, weight.outputs, weight.order, false);
-  return {weight.forward, bytes.forward};
+void Gpt2::for_each_parameter(const std::function<void(View, const ParameterInfo&)>& visit) {
+  state_->parameters.for_each([&](const View& view, const ParameterInfo& info) {
+    visit(view.empty() ? View{} : view.rows(0, info.file_rows), info);
+  });
+}
+
+const PackedWeight& Gpt2::packed_copy(const ParameterInfo& info) const {
+  return state_->copies.at(static_cast<std::size_t>(info.packed));
 }
 
 // ---- memory -----------------------------------------------------------------------------------

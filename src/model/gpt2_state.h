@@ -22,7 +22,9 @@ struct Gpt2::State {
   bool gradients_begin_anew = false;  // what they hold is void: read as zero
   TrainingActivations training;
   InferenceActivations inference;
-  std::vector<kernels::CacheRows> cached;  // (S), of the layer that is being computed; empty: no caches
+  // Of the pass that is being computed:
+  std::vector<std::int32_t> positions;  // (N)
+  std::vector<kernels::CacheRows> cached;  // (S), of one layer; empty: whole sequences
   struct Range {
     std::int64_t row, count;
   };
@@ -38,7 +40,6 @@ struct Gpt2::State {
   /// The same for `rows` new positions of each cached sequence; rows of `ids` in their order.
   void blocks_forward_cached(const Activations& a, ConstView ids,
                              std::span<KvCache* const> caches, std::int64_t rows);
-  void embed_cached(View x, ConstView ids, std::span<KvCache* const> caches, std::int64_t rows);
   /// Checks a cache, and gives it room for `rows` more positions.
   void make_room(KvCache& cache, std::int64_t rows) const;
   void block(const Activations& a, std::size_t layer);

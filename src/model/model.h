@@ -192,8 +192,11 @@ class Gpt2 {
   /// Sets every parameter, with masters or without, and packs. `values(info)` gives one's rows as
   /// files hold them (f32, bf16 or f16), or an empty view to leave it as it is.
   void set_parameters(const std::function<ConstView(const ParameterInfo&)>& values);
-  /// The bytes of a weight's packed copy for the forward pass; `info.packed` must not be -1.
-  std::span<std::byte> packed_copy(const ParameterInfo& info);
+  /// Calls visit(view, info) for every parameter in the list's order, with masters or without: the
+  /// f32 rows that files hold, or an empty view where there is the packed copy alone.
+  void for_each_parameter(const std::function<void(View, const ParameterInfo&)>& visit);
+  /// The copy of a weight that products read; `info.packed` must not be -1.
+  const kernels::PackedWeight& packed_copy(const ParameterInfo& info) const;
 
   // ---- training -------------------------------------------------------------------------------
 
@@ -260,8 +263,23 @@ Config read_config(const base::Path& folder);
 Gpt2 load_model(const base::Path& folder, std::unique_ptr<kernels::Backend> backend, bool trainable,
                 std::optional<std::int64_t> context = std::nullopt);
 
-/// The same for a model that only runs (Gpt2::for_inference): tensor by tensor into packed form.
+/// The format of the weights beside a directory's config.json that load_for_inference() takes
+/// without further work: an integer format where there is only its packed file, bf16 where
+/// quantize_model() wrote them so, else kF32. Throws Error when there are no weights.
+kernels::WeightFormat stored_format(const base::Path& folder);
+
+/// Loads a model that only runs, tensor by tensor into packed form, in the backend's weight format:
+/// from its packed file (model-int8.safetensors) where there is one, else from the directory's
+/// tensors as load_model() does. Throws Error when there are only packed files of other formats.
 Gpt2 load_for_inference(const base::Path& folder, std::unique_ptr<kernels::Backend> backend);
+
+/// Writes into the folder `to` the weights of the directory `from` in another format:
+/// model-int8.safetensors or model-int4.safetensors (docs/formats.md), or a model.safetensors in
+/// bf16. Throws Error for kF32, and when `from` has packed files alone.
+void quantize_model(const base::Path& from, const base::Path& to, kernels::WeightFormat format);
+
+/// "model-int8.safetensors": the packed file of an integer format.
+std::string packed_file_name(kernels::WeightFormat format);
 
 /// Writes config.json and model.safetensors (f32 or bf16) into an existing folder, each atomically;
 /// the vocabulary unpadded, "transformer."-less names, metadata {"format": "pt"}.

@@ -16,6 +16,7 @@ constexpr std::string_view kPrefix = "step_";
 constexpr const char* kParameters = "parameters.safetensors";
 constexpr const char* kAdamM = "adam_m.safetensors";
 constexpr const char* kAdamV = "adam_v.safetensors";
+constexpr const char* kState = "state.json";
 
 std::optional<std::int64_t> step_of_name(const std::string& name) {
   if (!name.starts_with(kPrefix)) return std::nullopt;
@@ -109,13 +110,32 @@ base::Path save_checkpoint(const base::Path& run, const CheckpointState& state,
                      {"config", config_to_json(state.config)},
                      {"choices", {{"backend", state.backend}, {"threads", state.threads}}},
                      {"crc32c", checksums}};
-  base::write_file(folder.temporary() / "state.json", json.dump(2) + "\n");
+  base::write_file(folder.temporary() / kState, json.dump(2) + "\n");
   folder.commit(/*replace=*/true);
   return path;
 }
 
+bool is_checkpoint(const base::Path& folder) {
+  return std::filesystem::exists(folder / kState) && std::filesystem::exists(folder / kParameters);
+}
+
+CheckpointInfo read_checkpoint(const base::Path& folder) {
+  const base::Path file = folder / kState;
+  CheckpointState state;
+  try {
+    state = state_from(Json::parse(base::read_file(file)), file);
+  } catch (const Json::exception& error) {
+    base::fail("{}: broken checkpoint state: {}", file.string(), error.what());
+  }
+  for (const char* name : {kParameters, kAdamM, kAdamV}) {
+    if (std::filesystem::exists(folder / name)) continue;
+    base::fail("{}: {} is missing", folder.string(), name);
+  }
+  return {state.config, state.step, state.tokens, state.backend, state.threads};
+}
+
 CheckpointState check_checkpoint(const base::Path& folder) {
-  const base::Path file = folder / "state.json";
+  const base::Path file = folder / kState;
   const Json json = Json::parse(base::read_file(file), nullptr, /*allow_exceptions=*/false);
   CheckpointState state;
   try {

@@ -175,6 +175,19 @@ struct RunInfo {
   std::optional<double> last_validation_loss;
   std::vector<std::string> checkpoints;
 };
+/// What a checkpoint's state says, for `gpt2 info`.
+struct CheckpointInfo {
+  model::Config config;
+  std::int64_t steps_done = 0;
+  std::int64_t tokens = 0;
+  std::string backend;
+  int threads = 0;
+};
+/// True when `folder` looks like a checkpoint of a run.
+bool is_checkpoint(const base::Path& folder);
+/// Reads its state; the tensors' files are only looked for, not compared with their checksums.
+/// Throws Error naming the file that is missing or cannot be read.
+CheckpointInfo read_checkpoint(const base::Path& folder);
 /// True when `folder` looks like a run directory.
 bool is_run(const base::Path& folder);
 /// Throws Error when it is one but cannot be read.

@@ -42,6 +42,7 @@ TEST(InfoCommand, DescribesAModelDirectory) {
   EXPECT_EQ(result.at("parameters"), 29088);  // ref.json's n_params
   EXPECT_EQ(result.at("elements"), 29088);
   EXPECT_EQ(result.at("types"), Json{"F32"});
+  EXPECT_EQ(result.at("precision"), "fp32");
   EXPECT_TRUE(result.at("tokenizer").is_null());
   const std::string text = run({"info", golden("tiny")}).out;
   EXPECT_THAT(text, HasSubstr("model directory"));
@@ -98,6 +99,16 @@ TEST(InfoCommand, DescribesAPreparedFolderAndARunFromIt) {
   EXPECT_GT(result.at("last_step").at("loss").get<double>(), 5);
   EXPECT_THAT(run({"info", folder / "run"}).out, HasSubstr("2 of 2 done"));
   EXPECT_EQ(info(folder / "run/model").at("kind"), "model");
+
+  const base::Path checkpoint = folder / "run/checkpoints/step_00000002";
+  const Json state = info(checkpoint);
+  EXPECT_EQ(state.at("kind"), "checkpoint");
+  EXPECT_EQ(state.at("steps_done"), 2);
+  EXPECT_EQ(state.at("tokens"), 128);
+  EXPECT_EQ(state.at("layers"), 2);
+  EXPECT_THAT(run({"info", checkpoint}).out, HasSubstr("2 done, 128 tokens"));
+  std::filesystem::remove(checkpoint / "adam_v.safetensors");
+  expect_failure(run({"info", checkpoint}), 1, "adam_v.safetensors is missing");
 }
 
 TEST(InfoCommand, DescribesASafetensorsFile) {
