@@ -106,10 +106,9 @@ class Speed {
       line += fmt::format(", {:.1f} tokens/s after the first; prompt of {} tokens in {:.3f} s",
                           static_cast<double>(tokens_ - 1) / (all - prompt), prompt_tokens, prompt);
     } else if (sequences > 1) {
-      line += fmt::format(", {:.1f} tokens/s: {} sequences, up to {} at a time",
-                          static_cast<double>(tokens_) / all, sequences,
-                          std::min<std::int64_t>(static_cast<std::int64_t>(sequences),
-                                                 options_.batch));
+      line += fmt::format(
+          ", {:.1f} tokens/s: {} sequences, up to {} at a time", static_cast<double>(tokens_) / all,
+          sequences, std::min<std::int64_t>(static_cast<std::int64_t>(sequences), options_.batch));
     }
     line += fmt::format("; {} weights loaded in {:.3f} s", loaded.precision, loaded.seconds);
     note(options_.common, line);
@@ -263,12 +262,11 @@ void answer_prompts(const GenerateOptions& options, LoadedModel& loaded,
   Speed speed(options);
   std::size_t done = 0;
   const auto show = [&](bool force) {
-    status.update(fmt::format("generate {}  {} of {} sequences, {:.1f} tokens/s",
-                              progress_bar(static_cast<double>(done) /
-                                           static_cast<double>(requests.size())),
-                              done, requests.size(),
-                              static_cast<double>(speed.tokens()) / speed.seconds()),
-                  force);
+    status.update(
+        fmt::format("generate {}  {} of {} sequences, {:.1f} tokens/s",
+                    progress_bar(static_cast<double>(done) / static_cast<double>(requests.size())),
+                    done, requests.size(), static_cast<double>(speed.tokens()) / speed.seconds()),
+        force);
   };
   generate::run_batch(
       loaded.model, requests, options.batch,
@@ -320,10 +318,11 @@ void add_prompt_options(CLI::App& command, GenerateOptions& options) {
                                          "File to continue, every byte of it; '-' is stdin");
   CLI::Option* ids = command.add_option("--prompt-ids", options.prompt_ids,
                                         "Token ids to continue, separated by spaces");
-  CLI::Option* lines = command.add_option(
-      "--prompts", options.prompts,
-      "File of lines {\"prompt\": ...} or {\"prompt_ids\": [...]}, continued together; '-' is stdin. "
-      "Each is answered by a line of JSON, in the file's order");
+  CLI::Option* lines =
+      command.add_option("--prompts", options.prompts,
+                         "File of lines {\"prompt\": ...} or {\"prompt_ids\": [...]}, continued "
+                         "together; '-' is stdin. "
+                         "Each is answered by a line of JSON, in the file's order");
   text->excludes(file)->excludes(ids)->excludes(lines);
   file->excludes(ids)->excludes(lines);
   ids->excludes(lines);

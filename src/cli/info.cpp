@@ -288,9 +288,10 @@ void add_info(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("info", "Tell what a model, shard or run folder holds");
   const auto options = std::make_shared<InfoOptions>();
   command
-      .add_option("PATH", options->path,
-                  "Model directory, shard folder, run directory, checkpoint, .bin shard or .safetensors "
-                  "file")
+      .add_option(
+          "PATH", options->path,
+          "Model directory, shard folder, run directory, checkpoint, .bin shard or .safetensors "
+          "file")
       ->required();
   command.add_flag("--json", options->json, "Print one JSON object instead of a table");
   add_common(command, options->common);

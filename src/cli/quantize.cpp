@@ -16,9 +16,13 @@ struct QuantizeOptions {
 };
 
 /// What goes along with the weights, where the directory has it.
-constexpr std::array kCompanions = {"config.json", "vocab.json", "merges.txt",
-                                    "tokenizer.json", "tokenizer_config.json",
-                                    "special_tokens_map.json", "generation_config.json"};
+constexpr std::array kCompanions = {"config.json",
+                                    "vocab.json",
+                                    "merges.txt",
+                                    "tokenizer.json",
+                                    "tokenizer_config.json",
+                                    "special_tokens_map.json",
+                                    "generation_config.json"};
 
 std::uint64_t weight_bytes(const base::Path& folder) {
   std::uint64_t bytes = 0;
@@ -41,10 +45,9 @@ void run_quantize(const QuantizeOptions& options) {
     base::write_file(folder.temporary() / name, base::read_file(from / name));
   }
   folder.commit();
-  note(options.common,
-       fmt::format("wrote {}: {} weights, {} of {}", options.out, options.precision,
-                   human_bytes(static_cast<double>(weight_bytes(options.out))),
-                   human_bytes(static_cast<double>(weight_bytes(from)))));
+  note(options.common, fmt::format("wrote {}: {} weights, {} of {}", options.out, options.precision,
+                                   human_bytes(static_cast<double>(weight_bytes(options.out))),
+                                   human_bytes(static_cast<double>(weight_bytes(from)))));
 }
 
 }  // namespace

@@ -108,7 +108,7 @@ void score_jsonl(const ScoreOptions& options, LoadedModel& loaded) {
   std::vector<std::vector<std::int32_t>> pending;
   std::size_t pending_tokens = 0, lines = 0, tokens = 0;
   const auto flush = [&] {
-    const auto scored = evaluate::log_probabilities(loaded.model, pending);
+    const auto scored = evaluate::log_probabilities_each(loaded.model, pending);
     std::string output;
     for (std::size_t i = 0; i < pending.size(); ++i) {
       output += answer(pending[i], scored[i]).dump() + "\n";

@@ -20,7 +20,7 @@ std::vector<double> log_probabilities(model::Gpt2& model, std::span<const std::i
 /// The same for many sequences, those of similar length evaluated together; entry i of the result
 /// belongs to sequences[i] and does not depend on the others. Errors do not say which one is wrong:
 /// call check() on each before.
-std::vector<std::vector<double>> log_probabilities(
+std::vector<std::vector<double>> log_probabilities_each(
     model::Gpt2& model, std::span<const std::vector<std::int32_t>> sequences);
 
 /// Throws the Error that log_probabilities() would throw for `ids`.

@@ -150,10 +150,10 @@ void check(const model::Config& config, std::span<const std::int32_t> ids) {
 
 std::vector<double> log_probabilities(model::Gpt2& model, std::span<const std::int32_t> ids) {
   const std::vector<std::int32_t> one(ids.begin(), ids.end());
-  return std::move(log_probabilities(model, {&one, 1}).front());
+  return std::move(log_probabilities_each(model, {&one, 1}).front());
 }
 
-std::vector<std::vector<double>> log_probabilities(
+std::vector<std::vector<double>> log_probabilities_each(
     model::Gpt2& model, std::span<const std::vector<std::int32_t>> sequences) {
   std::vector<std::vector<double>> result(sequences.size());
   std::vector<std::size_t> order;  // those with something to score, longest first

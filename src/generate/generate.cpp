@@ -82,16 +82,16 @@ class Batch {
     stream.index = index;
     stream.request = &request;
     if (request.options.max_tokens == 0) return end(stream, Stop::kMaxTokens);
-    const auto ids = std::span(request.prompt).last(
-        std::min(request.prompt.size(), context_of(model_.config())));
+    const auto ids = std::span(request.prompt)
+                         .last(std::min(request.prompt.size(), context_of(model_.config())));
     if (request.options.slide) stream.window.assign(ids.begin(), ids.end());
     // Room for all that can come; a context's worth would be far more than most sequences use.
     const std::int64_t room =
         std::min(static_cast<std::int64_t>(ids.size()) + request.options.max_tokens,
                  model_.config().context);
-    stream.cache = memory ? std::move(memory) : std::make_unique<model::KvCache>(
-                                                   model_.config(),
-                                                   model_.backend().compute_type(), room);
+    stream.cache = memory ? std::move(memory)
+                          : std::make_unique<model::KvCache>(model_.config(),
+                                                             model_.backend().compute_type(), room);
     stream.cache->truncate(0);
     stream.cache->reserve(room);
     feed_prompt(stream, ids);
@@ -121,9 +121,8 @@ class Batch {
   /// from position 0, because every position in them changes. Orders live_ by rows of logits.
   void feed() {
     const std::int64_t context = model_.config().context;
-    const auto full = std::stable_partition(live_.begin(), live_.end(), [&](const Stream* s) {
-      return s->cache->length() < context;
-    });
+    const auto full = std::stable_partition(
+        live_.begin(), live_.end(), [&](const Stream* s) { return s->cache->length() < context; });
     caches_.clear();
     ids_.clear();
     for (auto stream = live_.begin(); stream != full; ++stream) {

@@ -52,8 +52,7 @@ Gpt2 load_model(const base::Path& folder, std::unique_ptr<kernels::Backend> back
                 std::optional<std::int64_t> context) {
   Config config = read_config(folder);
   const TensorFile file = TensorFile::open_model(folder);
-  const std::vector<const Tensor*> tensors =
-      match_parameters(file, parameter_list(config));
+  const std::vector<const Tensor*> tensors = match_parameters(file, parameter_list(config));
   if (context) {
     if (*context < 1 || *context > config.context) {
       base::fail("{}: context: expected 1 to the model's {}, got {}", folder.string(),

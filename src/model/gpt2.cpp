@@ -29,8 +29,8 @@ BlockCopies copies_of(const std::vector<PackedWeight>& copies, std::size_t layer
 }
 
 /// One transformer block up to the input of its last product: adds the branch of the block before
-/// to the residual; uses `branch` for its own first one. `cached` empty: whole sequences, keeping lse
-/// for backward.
+/// to the residual; uses `branch` for its own first one. `cached` empty: whole sequences, keeping
+/// lse for backward.
 void block_forward_to_hidden(Backend& k, const BlockParameters& p, const BlockCopies& w,
                              const BlockActivations& a, View branch, ConstView res_in,
                              ConstView branch_in, std::span<const CacheRows> cached) {

@@ -56,7 +56,8 @@ double Gpt2::State::scored_losses(const Activations& a, std::span<const std::int
   scored_targets.clear();
   std::int64_t kept = 0;
   for (std::int64_t begin = 0; begin < rows; begin += length) {
-    const auto own = targets.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(length));
+    const auto own =
+        targets.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(length));
     const auto counts = [](std::int32_t target) { return target != kernels::kIgnoredTarget; };
     const auto first = std::ranges::find_if(own, counts) - own.begin();
     const auto last = std::find_if(own.rbegin(), own.rend(), counts).base() - own.begin();

@@ -23,7 +23,7 @@ struct Gpt2::State {
   TrainingActivations training;
   InferenceActivations inference;
   // Of the pass that is being computed:
-  std::vector<std::int32_t> positions;  // (N)
+  std::vector<std::int32_t> positions;     // (N)
   std::vector<kernels::CacheRows> cached;  // (S), of one layer; empty: whole sequences
   struct Range {
     std::int64_t row, count;
@@ -38,13 +38,13 @@ struct Gpt2::State {
   /// a.branch, not yet added.
   void blocks_forward(const Activations& a, ConstView ids, std::int64_t length);
   /// The same for `rows` new positions of each cached sequence; rows of `ids` in their order.
-  void blocks_forward_cached(const Activations& a, ConstView ids,
-                             std::span<KvCache* const> caches, std::int64_t rows);
+  void blocks_forward_cached(const Activations& a, ConstView ids, std::span<KvCache* const> caches,
+                             std::int64_t rows);
   /// Checks a cache, and gives it room for `rows` more positions.
   void make_room(KvCache& cache, std::int64_t rows) const;
   void block(const Activations& a, std::size_t layer);
-  /// Adds that branch and normalizes, for `count` rows from `first`. Gives (count, C) in A, the rows
-  /// of a.normed from `to` on.
+  /// Adds that branch and normalizes, for `count` rows from `first`. Gives (count, C) in A, the
+  /// rows of a.normed from `to` on.
   ConstView final_norm(const Activations& a, std::int64_t to, std::int64_t first,
                        std::int64_t count);
   /// Losses of the rows that have a target, 0 for the others; returns their sum.
@@ -56,7 +56,7 @@ struct Gpt2::State {
 
 /// Ids come from outside; one in the padding would pass the kernels' checks and mean nothing.
 inline void check_ids(std::string_view what, std::span<const std::int32_t> ids, std::int32_t low,
-               std::int64_t vocab_size) {
+                      std::int64_t vocab_size) {
   const auto wrong =
       std::ranges::find_if(ids, [&](std::int32_t id) { return id < low || id >= vocab_size; });
   if (wrong == ids.end()) return;

@@ -169,8 +169,8 @@ void write_packed(const base::Path& path, Gpt2& model) {
     }
     const PackedWeight& weight = model.packed_copy(info);
     for (const PackedPart& part : parts_of(format, weight)) {
-      add(info.name + std::string(part.suffix), part.type, part.shape,
-          weight.forward + part.offset, bytes_of(part));
+      add(info.name + std::string(part.suffix), part.type, part.shape, weight.forward + part.offset,
+          bytes_of(part));
     }
   });
   formats::SafetensorsWriter writer(path, std::move(specs), packed_metadata(format));
@@ -242,9 +242,8 @@ void quantize_model(const base::Path& from, const base::Path& to, WeightFormat f
   }
   for (const WeightFormat packed : kPackedFormats) {
     if (has_plain(from) || !has_packed(from, packed)) continue;
-    base::fail(
-        "{}: the weights are {} already ({}); quantize the directory they were made from",
-        from.string(), name_of(packed), packed_file_name(packed));
+    base::fail("{}: the weights are {} already ({}); quantize the directory they were made from",
+               from.string(), name_of(packed), packed_file_name(packed));
   }
   if (format == WeightFormat::kBf16) return write_bf16(from, to);
   Gpt2 model = load_plain(from, kernels::make_inference_backend(kernels::Device::kCpu, format));

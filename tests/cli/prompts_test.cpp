@@ -67,8 +67,8 @@ TEST(GeneratePrompts, EachLineIsAnsweredInOrder) {
 TEST(GeneratePrompts, AnUnfinishedCharacterIsReplacedAndItsIdsAreThere) {
   const TemporaryFolder folder;
   model_testing::write_scripted_model(folder / "model", "\xF0\x9F\x99\x82", true);
-  const auto lines = answers(folder / "model", "{\"prompt\": \"A\", \"max_tokens\": 1}",
-                             {"--temperature", "0"});
+  const auto lines =
+      answers(folder / "model", "{\"prompt\": \"A\", \"max_tokens\": 1}", {"--temperature", "0"});
   ASSERT_EQ(lines.size(), 1U);
   EXPECT_EQ(lines[0].at("text"), "\xEF\xBF\xBD");
   EXPECT_EQ(lines[0].at("ids").size(), 1U);
@@ -148,9 +148,7 @@ TEST(GeneratePrompts, OutputIdsLeavesTheTextOut) {
   EXPECT_EQ(lines.at(0).at("finish_reason"), "stop");
 }
 
-TEST(GeneratePrompts, NoLinesNoAnswers) {
-  EXPECT_TRUE(answers(golden("tiny"), "\n \n").empty());
-}
+TEST(GeneratePrompts, NoLinesNoAnswers) { EXPECT_TRUE(answers(golden("tiny"), "\n \n").empty()); }
 
 TEST(GeneratePrompts, ABadLineIsNamedBeforeAnythingIsMade) {
   const TemporaryFolder folder;
@@ -159,7 +157,8 @@ TEST(GeneratePrompts, ABadLineIsNamedBeforeAnythingIsMade) {
     expect_failure(run({"generate", "--model", golden("tiny"), "--prompts", folder / "in.jsonl"}),
                    1, (folder / "in.jsonl").string() + ":2: " + part);
   };
-  fails("{\"prompt_ids\": [1", "expected a JSON object with \"prompt\" or \"prompt_ids\", got broken");
+  fails("{\"prompt_ids\": [1",
+        "expected a JSON object with \"prompt\" or \"prompt_ids\", got broken");
   fails("[1]", "expected a JSON object with \"prompt\" or \"prompt_ids\", got array");
   fails("{\"text\": \"x\"}", "expected either \"prompt\" or \"prompt_ids\", got neither");
   fails("{\"prompt\": \"\", \"prompt_ids\": []}",
@@ -177,9 +176,11 @@ TEST(GeneratePrompts, ABadLineIsNamedBeforeAnythingIsMade) {
         "\"seed\": expected a whole number of at least 0, got 1.5");
   fails("{\"prompt_ids\": [1], \"temperature\": \"hot\"}",
         "\"temperature\": expected a number, got \"hot\"");
-  fails("{\"prompt_ids\": [1], \"temperature\": -1}", "temperature: expected a number of at least 0");
+  fails("{\"prompt_ids\": [1], \"temperature\": -1}",
+        "temperature: expected a number of at least 0");
   fails("{\"prompt_ids\": [1], \"stop\": [\"\"]}", "\"stop\": expected a text, or a list of texts");
-  fails("{\"prompt_ids\": [1], \"stop\": \"x\"}", "model " + golden("tiny") + ": a stop text needs a tokenizer");
+  fails("{\"prompt_ids\": [1], \"stop\": \"x\"}",
+        "model " + golden("tiny") + ": a stop text needs a tokenizer");
   expect_failure(run({"generate", "--model", golden("tiny"), "--prompts", "-"}, "{}"), 1,
                  "stdin:1: ");
   expect_failure(run({"generate", "--model", golden("tiny"), "--prompts", "/no/such/file"}), 1,

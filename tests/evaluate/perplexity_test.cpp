@@ -95,12 +95,12 @@ TEST(LogProbabilities, OfManySequencesAreThoseOfEachAlone) {
   for (std::uint64_t i = 0; i < 40; ++i) {  // lengths in no order, some of them equal
     Ids ids(2 + base::random_below(longest - 1, 3, 0, i));
     for (std::size_t t = 0; t < ids.size(); ++t) {
-      ids[t] = static_cast<std::int32_t>(base::random_below(
-          static_cast<std::uint64_t>(model.config().vocab_size), 4, i, t));
+      ids[t] = static_cast<std::int32_t>(
+          base::random_below(static_cast<std::uint64_t>(model.config().vocab_size), 4, i, t));
     }
     sequences.push_back(ids);
   }
-  const auto together = evaluate::log_probabilities(model, sequences);
+  const auto together = evaluate::log_probabilities_each(model, sequences);
   ASSERT_EQ(together.size(), sequences.size());
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     EXPECT_EQ(together[i], evaluate::log_probabilities(model, sequences[i])) << "sequence " << i;

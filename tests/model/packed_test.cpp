@@ -16,9 +16,9 @@ namespace {
 
 using base::DType;
 using kernels::Device;
-using testing::HasSubstr;
 using kernels::WeightFormat;
 using model::Gpt2;
+using testing::HasSubstr;
 
 template <class F>
 void expect_part(const std::string& part, F&& function) {
@@ -127,12 +127,11 @@ TEST_F(Packed, BothFilesServe) {
 TEST_F(Packed, OtherFormatsOfAPackedFolderAreRefused) {
   const base::Path folder = quantized("tiny", WeightFormat::kInt8);
   expect_part(folder.string() +
-                   ": the weights are int8 alone (model-int8.safetensors), expected bf16; use "
-                   "--precision int8, or the directory they were made from",
-               [&] { load(folder, WeightFormat::kBf16); });
-  expect_part(
-      folder.string() + ": the weights are int8 already (model-int8.safetensors)",
-      [&] { model::quantize_model(folder, folder_.path(), WeightFormat::kInt4); });
+                  ": the weights are int8 alone (model-int8.safetensors), expected bf16; use "
+                  "--precision int8, or the directory they were made from",
+              [&] { load(folder, WeightFormat::kBf16); });
+  expect_part(folder.string() + ": the weights are int8 already (model-int8.safetensors)",
+              [&] { model::quantize_model(folder, folder_.path(), WeightFormat::kInt4); });
   expect_part("expected bf16, int8 or int4 to write, got fp32", [&] {
     model::quantize_model(golden_folder("tiny"), folder_.path(), WeightFormat::kF32);
   });
@@ -144,9 +143,9 @@ TEST_F(Packed, OtherFormatsOfAPackedFolderAreRefused) {
 /// The packed file of "tiny" with one change made to its tensors or metadata.
 class DamagedFile : public Packed {
  protected:
-  using Change = std::function<void(std::vector<formats::TensorSpec>&,
-                                    std::vector<std::vector<std::byte>>&,
-                                    std::map<std::string, std::string>&)>;
+  using Change =
+      std::function<void(std::vector<formats::TensorSpec>&, std::vector<std::vector<std::byte>>&,
+                         std::map<std::string, std::string>&)>;
   void expect_refused(const std::string& message, const Change& change) {
     const base::Path folder = quantized("tiny", WeightFormat::kInt4);
     const base::Path path = folder / "model-int4.safetensors";
@@ -197,10 +196,9 @@ TEST_F(DamagedFile, IsNamed) {
   expect_refused("tensor " + weight + ": expected ", [&](auto& specs, auto&, auto&) {
     std::swap(specs[index_of(specs, weight)].shape[0], specs[index_of(specs, weight)].shape[3]);
   });
-  expect_refused("tensor " + weight + ": expected type u8, got I8",
-                 [&](auto& specs, auto&, auto&) {
-                   specs[index_of(specs, weight)].type = DType::kI8;
-                 });
+  expect_refused("tensor " + weight + ": expected type u8, got I8", [&](auto& specs, auto&, auto&) {
+    specs[index_of(specs, weight)].type = DType::kI8;
+  });
   expect_refused(weight + ": step[3]: expected -15 to 15, got 99",
                  [&](auto& specs, auto& contents, auto&) {
                    contents[index_of(specs, weight + ".step")][3] = std::byte{99};
@@ -248,8 +246,8 @@ TEST_P(Batch, ASequenceHasTheSameBitsAloneAndAmongOthers) {
       alone.push_back(logits);
     }
   }
-  for (const std::size_t count : {std::size_t{2}, std::size_t{5}, std::size_t{16}, std::size_t{17},
-                                  kAll}) {
+  for (const std::size_t count :
+       {std::size_t{2}, std::size_t{5}, std::size_t{16}, std::size_t{17}, kAll}) {
     std::vector<model::KvCache> caches;
     std::vector<model::KvCache*> pointers;
     std::vector<float> logits(count * vocab);
