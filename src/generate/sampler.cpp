@@ -4,8 +4,9 @@
 // as far as they are looked at: of 50,257 tokens a draw usually needs the first few dozen.
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
-#include <numeric>
 
 #include "base/error.h"
 #include "generate/generate.h"
@@ -13,54 +14,113 @@
 namespace generate {
 namespace {
 
-/// Refuses what no sound model produces. Minus infinity is allowed: a token that cannot come.
-float checked(float logit, std::size_t id) {
-  if (std::isnan(logit) || logit == HUGE_VALF) {
+constexpr std::size_t kLanes = 16;  // independent chains, so that loops over logits vectorise
+
+[[noreturn]] void fail_damaged(std::span<const float> logits) {
+  for (std::size_t id = 0; id < logits.size(); ++id) {
+    if (!std::isnan(logits[id]) && logits[id] != HUGE_VALF) continue;
     base::fail(
         "sampling: logit of token {}: expected a finite number, got {}; the model's weights are "
         "damaged",
-        id, logit);
+        id, logits[id]);
   }
-  return logit;
-}
-
-[[noreturn]] void fail_all_impossible() {
   base::fail("sampling: every logit is -inf; the model's weights are damaged");
 }
 
-std::int32_t most_likely(std::span<const float> logits) {
-  std::size_t best = 0;
-  for (std::size_t id = 0; id < logits.size(); ++id) {
-    if (checked(logits[id], id) > logits[best]) best = id;  // strict: a tie stays with the lower id
+/// The largest logit. Refuses what no sound model produces: NaN, infinity, or -inf alone, which
+/// elsewhere is allowed: a token that cannot come.
+float checked_maximum(std::span<const float> logits) {
+  std::array<float, kLanes> largest;
+  largest.fill(-HUGE_VALF);
+  std::array<std::int32_t, kLanes> nans{};
+  std::size_t id = 0;
+  for (; id + kLanes <= logits.size(); id += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      const float logit = logits[id + lane];
+      largest[lane] = logit > largest[lane] ? logit : largest[lane];
+      nans[lane] |= static_cast<std::int32_t>(logit != logit);
+    }
   }
-  if (logits[best] == -HUGE_VALF) fail_all_impossible();
-  return static_cast<std::int32_t>(best);
+  for (; id < logits.size(); ++id) {
+    largest[0] = logits[id] > largest[0] ? logits[id] : largest[0];
+    nans[0] |= static_cast<std::int32_t>(std::isnan(logits[id]));
+  }
+  const float maximum = *std::ranges::max_element(largest);
+  const bool nan = std::ranges::any_of(nans, [](std::int32_t any) { return any != 0; });
+  if (nan || std::isinf(maximum)) fail_damaged(logits);
+  return maximum;
 }
+
+std::int32_t most_likely(std::span<const float> logits) {
+  const float maximum = checked_maximum(logits);
+  return static_cast<std::int32_t>(std::ranges::find(logits, maximum) - logits.begin());
+}
+
+/// e^x for x <= 0 within 2e-7 of its value, 0 or nearly so below -87; made of operations that
+/// vectorise. x = n ln 2 + r with |r| <= ln 2 / 2; e^r is its Taylor polynomial of degree 7.
+float quick_exp(float x) {
+  constexpr float kMagic = 12582912.0F;  // 1.5 * 2^23: adding it rounds to a whole number
+  x = x > -87.0F ? x : -87.0F;
+  const float n = (x * 1.44269504F + kMagic) - kMagic;
+  const float r = (x - n * 0.693145752F) - n * 1.42860677e-6F;  // ln 2 in two parts: Cody, Waite
+  float p = 1.0F / 5040.0F;
+  p = p * r + 1.0F / 720.0F;
+  p = p * r + 1.0F / 120.0F;
+  p = p * r + 1.0F / 24.0F;
+  p = p * r + 1.0F / 6.0F;
+  p = p * r + 0.5F;
+  p = p * r + 1.0F;
+  p = p * r + 1.0F;
+  return p * std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
+}
+
+/// Sum of e^((logit - maximum) / temperature) over all tokens, within about 1e-7 of itself.
+double quick_mass(std::span<const float> logits, float maximum, float inverse_temperature) {
+  std::array<float, 1024> weights;  // a part of them, summed in f32 before double takes over
+  double mass = 0;
+  for (std::size_t begin = 0; begin < logits.size(); begin += weights.size()) {
+    const float* part = logits.data() + begin;
+    const std::size_t count = std::min(weights.size(), logits.size() - begin);
+    for (std::size_t i = 0; i < count; ++i) {
+      weights[i] = quick_exp((part[i] - maximum) * inverse_temperature);
+    }
+    std::fill(weights.begin() + static_cast<std::ptrdiff_t>(count), weights.end(), 0.0F);
+    std::array<float, kLanes> sums{};
+    for (std::size_t i = 0; i < weights.size(); i += kLanes) {
+      for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] += weights[i + lane];
+    }
+    for (const float sum : sums) mass += static_cast<double>(sum);
+  }
+  return mass;
+}
+
+/// How exact the sum over tokens that nobody looks at has to be.
+enum class Mass : std::uint8_t { kExact, kQuick };
 
 /// The tokens of a distribution, most likely first, sorted as far as they were asked for.
 class Ranking {
  public:
   /// Weights exp((logit - maximum) / temperature), not normalised; the `top_k` most likely only.
-  Ranking(std::span<const float> logits, const Sampling& sampling) {
-    entries_.resize(logits.size());
-    float maximum = -HUGE_VALF;
-    for (std::size_t id = 0; id < logits.size(); ++id) {
-      entries_[id] = {static_cast<std::int32_t>(id), checked(logits[id], id), 0};
-      maximum = std::max(maximum, logits[id]);
+  Ranking(std::span<const float> logits, const Sampling& sampling, Mass exactness)
+      : logits_(logits),
+        temperature_(sampling.temperature),
+        maximum_(checked_maximum(logits)),
+        size_(logits.size()) {
+    if (sampling.top_k > 0 && static_cast<std::size_t>(sampling.top_k) < size_) {
+      size_ = static_cast<std::size_t>(sampling.top_k);
+      sort_until(size_);
+      for (const Entry& entry : entries_) mass_ += entry.weight;
+      return;
     }
-    if (maximum == -HUGE_VALF) fail_all_impossible();
-    if (sampling.top_k > 0 && static_cast<std::size_t>(sampling.top_k) < entries_.size()) {
-      sort_until(static_cast<std::size_t>(sampling.top_k));
-      entries_.resize(sorted_);
-    }
-    const double top = maximum;
-    for (Entry& entry : entries_) {
-      entry.weight = std::exp((static_cast<double>(entry.logit) - top) / sampling.temperature);
-      mass_ += entry.weight;
+    // The quick one multiplies by 1 / temperature in f32.
+    if (exactness == Mass::kQuick && temperature_ > 1e-6 && temperature_ < 1e6) {
+      mass_ = quick_mass(logits, maximum_, static_cast<float>(1 / temperature_));
+    } else {
+      for (const float logit : logits) mass_ += weight_of(logit);
     }
   }
 
-  std::size_t size() const { return entries_.size(); }
+  std::size_t size() const { return size_; }
   /// Sum of all weights.
   double mass() const { return mass_; }
   std::int32_t id(std::size_t rank) { return at(rank).id; }
@@ -73,25 +133,57 @@ class Ranking {
     double weight;
   };
 
+  double weight_of(float logit) const {
+    return std::exp((static_cast<double>(logit) - static_cast<double>(maximum_)) / temperature_);
+  }
+
   const Entry& at(std::size_t rank) {
     constexpr std::size_t kFirst = 256;  // sorted at first, then 16 times more: few passes over V
-    if (rank >= sorted_) sort_until(std::min(std::max(kFirst, 16 * (rank + 1)), entries_.size()));
+    if (rank >= entries_.size()) sort_until(std::min(std::max(kFirst, 16 * (rank + 1)), size_));
     return entries_[rank];
   }
 
+  /// Puts the `count` most likely tokens in order.
   void sort_until(std::size_t count) {
+    const float threshold = threshold_for(count);
+    entries_.clear();
+    for (std::size_t id = 0; id < logits_.size(); ++id) {
+      if (logits_[id] >= threshold)
+        entries_.push_back({static_cast<std::int32_t>(id), logits_[id], 0});
+    }
     const auto before = [](const Entry& a, const Entry& b) {
       return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
     };
-    const auto first = entries_.begin() + static_cast<std::ptrdiff_t>(sorted_);
     const auto last = entries_.begin() + static_cast<std::ptrdiff_t>(count);
-    if (last != entries_.end()) std::nth_element(first, last, entries_.end(), before);
-    std::sort(first, last, before);
-    sorted_ = count;
+    if (last != entries_.end()) std::nth_element(entries_.begin(), last, entries_.end(), before);
+    entries_.resize(count);
+    std::sort(entries_.begin(), entries_.end(), before);
+    for (Entry& entry : entries_) entry.weight = weight_of(entry.logit);
   }
 
-  std::vector<Entry> entries_;
-  std::size_t sorted_ = 0;
+  /// A logit that at least `count` tokens reach, and not many more where logits are spread out.
+  float threshold_for(std::size_t count) const {
+    if (count >= logits_.size()) return -HUGE_VALF;
+    constexpr float kBuckets = 1024, kPerUnit = 32;  // the 32 units below the maximum
+    std::array<std::size_t, static_cast<std::size_t>(kBuckets)> histogram{};
+    for (const float logit : logits_) {
+      const float below = std::min((maximum_ - logit) * kPerUnit, kBuckets - 1);
+      ++histogram[static_cast<std::size_t>(below)];
+    }
+    std::size_t reached = 0;
+    for (std::size_t bucket = 0; bucket + 1 < histogram.size(); ++bucket) {
+      reached += histogram[bucket];
+      // A bucket's lower border, and one more for what rounding moved over it.
+      if (reached >= count) return maximum_ - static_cast<float>(bucket + 2) / kPerUnit;
+    }
+    return -HUGE_VALF;
+  }
+
+  std::span<const float> logits_;
+  double temperature_;
+  float maximum_;
+  std::size_t size_;
+  std::vector<Entry> entries_;  // the most likely, in order
   double mass_ = 0;
 };
 
@@ -148,7 +240,7 @@ std::vector<Candidate> distribution(std::span<const float> logits, const Samplin
   validate(sampling);
   check_size(logits);
   if (sampling.temperature == 0) return {{most_likely(logits), 1.0}};
-  Ranking ranking(logits, sampling);
+  Ranking ranking(logits, sampling, Mass::kExact);
   const Kept kept = filter(ranking, sampling);
   std::vector<Candidate> candidates;
   for (std::size_t rank = 0; rank < kept.count && ranking.weight(rank) > 0; ++rank) {
@@ -161,7 +253,7 @@ std::int32_t sample(std::span<const float> logits, const Sampling& sampling, dou
   validate(sampling);
   check_size(logits);
   if (sampling.temperature == 0) return most_likely(logits);
-  Ranking ranking(logits, sampling);
+  Ranking ranking(logits, sampling, Mass::kQuick);
   const Kept kept = filter(ranking, sampling);
   double left = uniform * kept.mass;
   std::size_t rank = 0;
