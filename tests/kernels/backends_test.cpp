@@ -122,7 +122,7 @@ TEST_P(Backends, AttentionOverLengths) {
 }
 
 TEST_P(Backends, AttentionOverHeadSizes) {
-  for (const std::int64_t head_size : {1, 3, 8, 16, 20, 64, 80, 128}) {
+  for (const std::int64_t head_size : {1, 3, 8, 16, 20, 33, 64, 80, 128, 136}) {
     SCOPED_TRACE(head_size);
     for (const std::int64_t heads : {1, 2, 3}) {
       check(Attention{1, heads, 19, head_size});
