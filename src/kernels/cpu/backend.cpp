@@ -66,8 +66,8 @@ class CpuBackend final : public Backend {
         typed_(format == WeightFormat::kF32 ? table_.f32 : table_.bf16),
         attention_(compute_type(), isa, scratch_) {
     if (is_integer(format)) {
-      products_ = make_integer_products(format, WeightOrder::kInOut, table_);
-      head_products_ = make_integer_products(format, WeightOrder::kOutIn, table_);
+      products_ = make_integer_products(format, WeightOrder::kInOut, isa);
+      head_products_ = make_integer_products(format, WeightOrder::kOutIn, isa);
     } else {
       products_ = make_own_products(compute_type(), isa);
       if (!products_) products_ = make_plain_products(compute_type(), table_);

@@ -52,6 +52,7 @@ Isa chosen_isa() {
 }
 
 const KernelTable& table_for(Isa isa) { return detail::table_up_to(isa); }
+const IntegerTable& integer_table_for(Isa isa) { return detail::integer_table_up_to(isa); }
 
 const AttentionKernels& attention_for(Isa isa, base::DType type) {
   const KernelTable& table = table_for(isa);

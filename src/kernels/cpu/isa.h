@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/tensor.h"
+#include "kernels/cpu/integer.h"
 #include "kernels/cpu/table.h"
 
 namespace kernels::cpu {
@@ -29,6 +30,8 @@ Isa chosen_isa();
 
 /// The kernels for an available instruction set.
 const KernelTable& table_for(Isa isa);
+/// The products of integers for it.
+const IntegerTable& integer_table_for(Isa isa);
 
 /// Its attention for operands of `type`, f32 or bf16.
 const AttentionKernels& attention_for(Isa isa, base::DType type);
@@ -37,6 +40,7 @@ namespace detail {
 /// What processor and system can run: isa_x86.cpp, or isa_other.cpp elsewhere.
 Isa strongest_isa();
 const KernelTable& table_up_to(Isa isa);
+const IntegerTable& integer_table_up_to(Isa isa);
 /// Attention of bf16 on AMX; null where this build has none.
 const AttentionKernels* amx_attention();
 }  // namespace detail

@@ -8,6 +8,8 @@ Isa strongest_isa() { return Isa::kGeneric; }
 
 const KernelTable& table_up_to(Isa /*isa*/) { return kGenericTable; }
 
+const IntegerTable& integer_table_up_to(Isa /*isa*/) { return kIntegerGenericTable; }
+
 const AttentionKernels* amx_attention() { return nullptr; }
 
 }  // namespace kernels::cpu::detail

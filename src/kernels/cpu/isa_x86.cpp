@@ -14,6 +14,7 @@ namespace {
 bool amx_granted() {
   constexpr unsigned kAmxBf16 = 1U << 22;
   constexpr unsigned kAmxTile = 1U << 24;
+  constexpr unsigned kAmxInt8 = 1U << 25;
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
   constexpr long kTileData = 18;               // XFEATURE_XTILE_DATA
   unsigned eax = 0;
@@ -21,7 +22,8 @@ bool amx_granted() {
   unsigned ecx = 0;
   unsigned edx = 0;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  if ((edx & kAmxBf16) == 0 || (edx & kAmxTile) == 0) return false;
+  constexpr unsigned kAll = kAmxBf16 | kAmxTile | kAmxInt8;
+  if ((edx & kAll) != kAll) return false;
   return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
@@ -36,8 +38,26 @@ Isa strongest_isa() {
       __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
       __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
   if (!avx512) return Isa::kAvx2;
-  if (__builtin_cpu_supports("avx512bf16") == 0) return Isa::kAvx512;
+  const bool dots = __builtin_cpu_supports("avx512bf16") != 0 &&  // none has the first alone
+                    __builtin_cpu_supports("avx512vnni") != 0;
+  if (!dots) return Isa::kAvx512;
   return amx_granted() ? Isa::kAmx : Isa::kAvx512Bf16;
+}
+
+const IntegerTable& integer_table_up_to(Isa isa) {
+  switch (isa) {
+    case Isa::kGeneric:
+      return kIntegerGenericTable;
+    case Isa::kAvx2:
+      return kIntegerAvx2Table;
+    case Isa::kAvx512:
+      return kIntegerAvx512Table;
+    case Isa::kAvx512Bf16:
+      return kIntegerVnniTable;
+    case Isa::kAmx:
+      break;
+  }
+  return kIntegerAmxTable;
 }
 
 const KernelTable& table_up_to(Isa isa) {

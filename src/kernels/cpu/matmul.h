@@ -107,8 +107,7 @@ std::unique_ptr<Products> make_plain_products(base::DType type, const KernelTabl
 
 /// Products with weights of 8 or 4 bits in the layout of quantized.h; their inputs are bf16.
 /// `order`: of the weights' parameter, which decides the bits of kInt4.
-std::unique_ptr<Products> make_integer_products(WeightFormat format, WeightOrder order,
-                                                const KernelTable& table);
+std::unique_ptr<Products> make_integer_products(WeightFormat format, WeightOrder order, Isa isa);
 
 /// Our own products by f32 FMA on packed panels, on any instruction set; bf16 is widened in cache.
 std::unique_ptr<Products> make_panel_products(base::DType type, Isa isa);

@@ -1,28 +1,34 @@
 // Products with weights of 8 and 4 bits. Law: sums of integers are exact, so that a result depends
 // neither on the instruction set nor on the rows beside it; docs of WeightFormat say which numbers.
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cmath>
-#include <limits>
-#include <vector>
 
 #include "base/parallel.h"
+#include "kernels/cpu/integer.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/quantized.h"
 
 namespace kernels::cpu {
 namespace {
 
-using base::Bf16;
 using base::DType;
+
+/// Panels of a task where there are many rows: 128 outputs.
+constexpr std::int64_t kTaskPanels = 8;
+/// Up to this many inputs are rounded by the calling thread: threads would take longer to start.
+constexpr std::int64_t kSerialInputs = 16 * 1024;
+
+std::int64_t parts(std::int64_t count, std::int64_t size) { return (count + size - 1) / size; }
 
 class IntegerProducts final : public Products {
  public:
-  IntegerProducts(WeightFormat format, WeightOrder order, const KernelTable& table)
-      : format_(format), order_(order), kernels_(table.bf16) {}
+  IntegerProducts(WeightFormat format, WeightOrder order, const IntegerTable& table)
+      : format_(format), order_(order), table_(table) {}
 
   std::string description() const override {
-    return "own " + std::string(name_of(format_)) + " products";
+    return fmt::format("own {} products ({})", name_of(format_), table_.name);
   }
   std::size_t packed_bytes(std::int64_t k, std::int64_t n) const override {
     return layout(k, n).bytes;
@@ -37,9 +43,12 @@ class IntegerProducts final : public Products {
                      std::int64_t column) const override {
     dequantize_output(out, packed, layout(k, n), column);
   }
-  std::size_t scratch_bytes(std::int64_t m, std::int64_t k, std::int64_t /*n*/,
+  std::size_t scratch_bytes(std::int64_t m, std::int64_t k, std::int64_t n,
                             bool /*transposed*/) const override {
-    return static_cast<std::size_t>(m * (k + 1)) * sizeof(float);
+    const std::int64_t depth = layout(k, n).depth;
+    const std::int64_t row = depth + 4 + 4 + depth / kStepInputs * 4;
+    return static_cast<std::size_t>(parts(m, kRowUnit) * kRowUnit * row +
+                                    base::thread_count() * integer_scratch(depth));
   }
 
   void multiply(const Multiplication& op) override;
@@ -47,72 +56,94 @@ class IntegerProducts final : public Products {
   void add_transposed(const TransposedMultiplication& /*op*/) override {}
 
  private:
+  /// Memory for the rounded rows of `op`.
+  RoundedRows take_rows(const Multiplication& op, std::int64_t depth);
   QuantizedLayout layout(std::int64_t k, std::int64_t n) const {
     return quantized_layout(format_, k, n, order_);
   }
 
   WeightFormat format_;
   WeightOrder order_;
-  const TypedKernels& kernels_;
-  Scratch scratch_;
+  const IntegerTable& table_;
+  Scratch rows_;
+  std::byte* threads_ = nullptr;  // behind the rows: integer_scratch() bytes for each thread
 };
 
-/// A row of inputs as integers; returns their scale.
-float round_row(float* out, const Bf16* inp, std::int64_t count) {
-  float largest = 0;
-  bool finite = true;
-  for (std::int64_t k = 0; k < count; ++k) {
-    const float value = base::to_f32(inp[k]);
-    finite = finite && std::isfinite(value);
-    largest = std::max(largest, std::abs(value));
-  }
-  const float inverse = !finite || largest < kSmallestInput ? 0.0F : 127.0F / largest;
-  for (std::int64_t k = 0; k < count; ++k) {
-    out[k] = finite ? std::nearbyint(base::to_f32(inp[k]) * inverse) : 0.0F;
-  }
-  if (!finite) return std::numeric_limits<float>::quiet_NaN();
-  return inverse == 0.0F ? 0.0F : largest / 127.0F;
+/// Rows of a task where there are many: as many bytes as stay in a core's L2 beside the weights.
+std::int64_t rows_of_task(std::int64_t rows, std::int64_t depth) {
+  constexpr std::int64_t kBytes = 1 << 20;
+  const std::int64_t most = std::max(kRowUnit, kBytes / depth / kRowUnit * kRowUnit);
+  const std::int64_t tasks = parts(rows, most);
+  return parts(parts(rows, tasks), kRowUnit) * kRowUnit;
+}
+
+RoundedRows IntegerProducts::take_rows(const Multiplication& op, std::int64_t depth) {
+  const std::int64_t rows = parts(op.m, kRowUnit) * kRowUnit;
+  const std::int64_t blocks = depth / kStepInputs;
+  auto* memory = static_cast<std::byte*>(rows_.take(scratch_bytes(op.m, op.k, op.n, false)));
+  RoundedRows rounded;
+  rounded.inp = op.a;
+  rounded.values = reinterpret_cast<std::int8_t*>(memory);
+  memory += rows * depth;
+  rounded.scales = reinterpret_cast<float*>(memory);
+  memory += rows * 4;
+  rounded.sums = reinterpret_cast<std::int32_t*>(memory);
+  memory += rows * 4;
+  rounded.block_sums = reinterpret_cast<std::int32_t*>(memory);
+  memory += rows * blocks * 4;
+  threads_ = memory;
+  rounded.inputs = op.k;
+  rounded.depth = depth;
+  return rounded;
 }
 
 void IntegerProducts::multiply(const Multiplication& op) {
   const QuantizedLayout lay = layout(op.k, op.n);
-  float* rows = scratch_.take_floats(static_cast<std::size_t>(op.m * (op.k + 1)));
-  float* row_scales = rows + op.m * op.k;
-  base::parallel_for(op.m, [&](std::int64_t row) {
-    row_scales[row] =
-        round_row(rows + row * op.k, static_cast<const Bf16*>(op.a) + row * op.k, op.k);
+  const RoundedRows rounded = take_rows(op, lay.depth);
+  if (op.m * op.k <= kSerialInputs) {
+    table_.round_rows(rounded, 0, op.m);
+  } else {
+    base::parallel_ranges(op.m, [&](std::int64_t begin, std::int64_t end) {
+      table_.round_rows(rounded, begin, end);
+    });
+  }
+  const IntegerProduct product{
+      .c = op.c,
+      .pre = op.pre,
+      .bias = op.bias,
+      .rows = rounded.values,
+      .row_scales = rounded.scales,
+      .row_sums = rounded.sums,
+      .block_sums = rounded.block_sums,
+      .values = reinterpret_cast<const std::uint8_t*>(op.packed),
+      .steps =
+          lay.four_bits ? reinterpret_cast<const std::int8_t*>(op.packed + lay.steps) : nullptr,
+      .scales = reinterpret_cast<const float*>(op.packed + lay.scales),
+      .outputs = op.n,
+      .depth = lay.depth,
+      .c_is_f32 = op.c_type == DType::kF32,
+      .gelu = op.after == After::kGelu};
+  const auto scratch = [&] { return threads_ + base::thread_index() * integer_scratch(lay.depth); };
+  if (op.m <= kStreamRows) {
+    base::parallel_ranges(lay.panels, [&](std::int64_t begin, std::int64_t end) {
+      table_.multiply(product, 0, op.m, begin, end, scratch());
+    });
+    return;
+  }
+  const std::int64_t rows = rows_of_task(op.m, lay.depth);
+  const std::int64_t groups = parts(lay.panels, kTaskPanels);
+  base::parallel_for_dynamic(parts(op.m, rows) * groups, [&](std::int64_t task) {
+    const std::int64_t row = task / groups * rows;
+    const std::int64_t panel = task % groups * kTaskPanels;
+    table_.multiply(product, row, std::min(row + rows, op.m), panel,
+                    std::min(panel + kTaskPanels, lay.panels), scratch());
   });
-  const auto* scales = reinterpret_cast<const float*>(op.packed + lay.scales);
-  const bool gelu = op.after == After::kGelu;
-  void* z = gelu && op.pre != nullptr ? op.pre : op.c;
-  base::parallel_ranges(op.n, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> weight(static_cast<std::size_t>(op.k));
-    for (std::int64_t n = begin; n < end; ++n) {
-      dequantize_output(weight.data(), op.packed, lay, n);
-      for (float& value : weight) value = scales[n] == 0 ? 0 : std::nearbyint(value / scales[n]);
-      for (std::int64_t m = 0; m < op.m; ++m) {
-        double sum = 0;
-        for (std::int64_t k = 0; k < op.k; ++k) {
-          sum += static_cast<double>(rows[m * op.k + k] * weight[static_cast<std::size_t>(k)]);
-        }
-        float value = static_cast<float>(sum) * scales[n] * row_scales[m];
-        if (op.bias != nullptr) value += op.bias[n];
-        if (op.c_type == DType::kF32) {
-          static_cast<float*>(z)[m * op.n + n] = value;
-        } else {
-          static_cast<Bf16*>(z)[m * op.n + n] = base::to_bf16(value);
-        }
-      }
-    }
-  });
-  if (gelu) kernels_.gelu_forward(op.c, z, 0, op.m * op.n);
 }
 
 }  // namespace
 
-std::unique_ptr<Products> make_integer_products(WeightFormat format, WeightOrder order,
-                                                const KernelTable& table) {
-  return std::make_unique<IntegerProducts>(format, order, table);
+std::unique_ptr<Products> make_integer_products(WeightFormat format, WeightOrder order, Isa isa) {
+  return std::make_unique<IntegerProducts>(format, order, integer_table_for(isa));
 }
 
 }  // namespace kernels::cpu

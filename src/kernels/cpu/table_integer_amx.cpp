@@ -1,0 +1,157 @@
+// Products of integers for AMX: tiles of 16 rows or outputs by 64 inputs, sums in tiles of 16 x 16.
+// A panel of 16 outputs is stored as its tiles one after another.
+
+#include "kernels/cpu/integer.h"
+
+#include "kernels/cpu/simd_avx512.inc"
+
+#include "kernels/cpu/bf16_avx512.inc"
+
+#include "kernels/cpu/simd.inc"
+
+#include "kernels/cpu/integer_vnni.inc"
+
+#include "kernels/cpu/integer.inc"
+
+#include "kernels/cpu/integer_nibbles.inc"
+
+namespace kernels::cpu {
+namespace {
+
+/// Up to this many rows the weights' memory is the limit, and vectors are as fast as tiles.
+constexpr Index kVectorRows = 4;
+constexpr Index kTile = 16;
+constexpr Index kTileInputs = 64;
+constexpr Index kTileBytes = 1024;
+constexpr Index kSumsStride = 2 * kPanel;
+
+/// How LDTILECFG wants its 64 bytes. Source: Intel SDM volume 1, section 18.3.
+struct alignas(64) TileShapes {
+  std::uint8_t palette = 1;
+  std::uint8_t start_row = 0;
+  std::uint8_t reserved[14] = {};
+  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+/// The tiles' instructions do not tell the compiler which memory they touch.
+inline void settle_memory() { asm volatile("" ::: "memory"); }
+
+/// Sums that wait to be finished while the next tiles are computed: tiles and vectors work side by
+/// side only where their instructions alternate.
+struct Pending {
+  const std::int32_t* sums = nullptr;  // (rows, kSumsStride)
+  Index row = 0;
+  Index panel = 0;
+  Index panels = 1;
+  Index next = 0;
+  Index count = 0;  // rows * panels
+
+  void advance(const IntegerProduct& op, Index wanted) {
+    for (; wanted > 0 && next < count; --wanted, ++next) {
+      const Index r = next / panels;
+      const Index p = next % panels;
+      finish_panel(op, sums + r * kSumsStride + p * kPanel, row + r, panel + p);
+    }
+  }
+};
+
+/// 16 A rows by 16 B outputs into `sums`.
+template <int A, int B, bool kStream>
+inline void multiply_tiles(const IntegerProduct& op, const std::int8_t* rows,
+                           const std::uint8_t* weights, std::int32_t* sums, Pending& pending) {
+  const Index panel_bytes = kPanel * op.depth;
+  const Index steps = op.depth / kTileInputs;
+  const Index share = (pending.count + steps - 1) / steps;
+  settle_memory();
+  _tile_zero(0);
+  if constexpr (B == 2) _tile_zero(1);
+  if constexpr (A == 2) _tile_zero(2);
+  if constexpr (A == 2 && B == 2) _tile_zero(3);
+  for (Index step = 0; step < steps; ++step) {
+    const std::int8_t* a = rows + step * kTileInputs;
+    const std::uint8_t* b = weights + step * kTileBytes;
+    if constexpr (kStream) {
+      for (Index line = 0; line < kTileBytes; line += 64) __builtin_prefetch(b + kAhead + line);
+    }
+    _tile_loadd(4, a, op.depth);
+    _tile_loadd(6, b, 64);
+    _tile_dpbsud(0, 4, 6);
+    if constexpr (B == 2) {
+      _tile_loadd(7, b + panel_bytes, 64);
+      _tile_dpbsud(1, 4, 7);
+    }
+    if constexpr (A == 2) {
+      _tile_loadd(5, a + kTile * op.depth, op.depth);
+      _tile_dpbsud(2, 5, 6);
+    }
+    if constexpr (A == 2 && B == 2) _tile_dpbsud(3, 5, 7);
+    pending.advance(op, share);
+  }
+  settle_memory();
+  constexpr int kBytes = kSumsStride * 4;
+  _tile_stored(0, sums, kBytes);
+  if constexpr (B == 2) _tile_stored(1, sums + kPanel, kBytes);
+  if constexpr (A == 2) _tile_stored(2, sums + kTile * kSumsStride, kBytes);
+  if constexpr (A == 2 && B == 2) _tile_stored(3, sums + kTile * kSumsStride + kPanel, kBytes);
+  settle_memory();
+}
+
+/// All rows with one panel or two.
+template <int B, bool kStream>
+inline void multiply_panels(const IntegerProduct& op, Index row_begin, Index row_end, Index panel,
+                            const std::uint8_t* weights, std::int32_t* sums, Pending& pending) {
+  for (Index row = row_begin; row < row_end; row += 2 * kTile) {
+    const Index rows = row_end - row < 2 * kTile ? row_end - row : 2 * kTile;
+    // Two blocks of sums take turns.
+    std::int32_t* to = pending.sums == sums ? sums + kRowUnit * kSumsStride : sums;
+    const std::int8_t* from = op.rows + row * op.depth;
+    if (rows > kTile) {
+      multiply_tiles<2, B, kStream>(op, from, weights, to, pending);
+    } else {
+      multiply_tiles<1, B, kStream>(op, from, weights, to, pending);
+    }
+    pending = {.sums = to, .row = row, .panel = panel, .panels = B, .next = 0, .count = rows * B};
+  }
+}
+
+void multiply(const IntegerProduct& op, Index row_begin, Index row_end, Index panel_begin,
+              Index panel_end, void* scratch) {
+  const Index rows = row_end - row_begin;
+  if (takes_nibbles(op, rows)) {
+    return multiply_nibbles(op, row_begin, row_end, panel_begin, panel_end);
+  }
+  if (rows <= kVectorRows) {
+    return multiply_integers(op, row_begin, row_end, panel_begin, panel_end, scratch);
+  }
+  const TileShapes shapes;
+  settle_memory();
+  _tile_loadconfig(&shapes);
+  const Index bytes = kPanel * op.depth;
+  auto* unpacked = static_cast<std::uint8_t*>(scratch);
+  auto* sums = reinterpret_cast<std::int32_t*>(unpacked + 2 * bytes);
+  const bool stream = rows <= kStreamRows && op.steps == nullptr;
+  Pending pending;
+  for (Index panel = panel_begin; panel < panel_end; panel += 2) {
+    const std::uint8_t* weights = panel_weights(op, panel, unpacked);
+    if (stream) {
+      multiply_panels<1, true>(op, row_begin, row_end, panel, weights, sums, pending);
+      if (panel + 1 == panel_end) break;
+      multiply_panels<1, true>(op, row_begin, row_end, panel + 1, weights + bytes, sums, pending);
+    } else if (panel + 1 == panel_end) {
+      multiply_panels<1, false>(op, row_begin, row_end, panel, weights, sums, pending);
+    } else {
+      panel_weights(op, panel + 1, unpacked + bytes);
+      multiply_panels<2, false>(op, row_begin, row_end, panel, weights, sums, pending);
+    }
+  }
+  pending.advance(op, pending.count);
+  _tile_release();
+}
+
+}  // namespace
+
+extern constexpr IntegerTable kIntegerAmxTable = {
+    .name = "amx", .round_rows = round_rows, .multiply = multiply};
+
+}  // namespace kernels::cpu
