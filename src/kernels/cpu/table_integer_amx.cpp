@@ -45,13 +45,13 @@ struct Pending {
   Index panel = 0;
   Index panels = 1;
   Index next = 0;
-  Index count = 0;  // rows * panels
+  Index rows = 0;
 
+  /// Finishes up to `wanted` of the rows that are left.
   void advance(const IntegerProduct& op, Index wanted) {
-    for (; wanted > 0 && next < count; --wanted, ++next) {
-      const Index r = next / panels;
-      const Index p = next % panels;
-      finish_panel(op, sums + r * kSumsStride + p * kPanel, row + r, panel + p);
+    for (; wanted > 0 && next < rows; --wanted, ++next) {
+      finish_panel(op, sums + next * kSumsStride, row + next, panel);
+      if (panels == 2) finish_panel(op, sums + next * kSumsStride + kPanel, row + next, panel + 1);
     }
   }
 };
@@ -62,7 +62,7 @@ inline void multiply_tiles(const IntegerProduct& op, const std::int8_t* rows,
                            const std::uint8_t* weights, std::int32_t* sums, Pending& pending) {
   const Index panel_bytes = kPanel * op.depth;
   const Index steps = op.depth / kTileInputs;
-  const Index share = (pending.count + steps - 1) / steps;
+  const Index share = (pending.rows + steps - 1) / steps;
   settle_memory();
   _tile_zero(0);
   if constexpr (B == 2) _tile_zero(1);
@@ -111,7 +111,7 @@ inline void multiply_panels(const IntegerProduct& op, Index row_begin, Index row
     } else {
       multiply_tiles<1, B, kStream>(op, from, weights, to, pending);
     }
-    pending = {.sums = to, .row = row, .panel = panel, .panels = B, .next = 0, .count = rows * B};
+    pending = {.sums = to, .row = row, .panel = panel, .panels = B, .next = 0, .rows = rows};
   }
 }
 
@@ -132,6 +132,23 @@ void multiply(const IntegerProduct& op, Index row_begin, Index row_end, Index pa
   auto* sums = reinterpret_cast<std::int32_t*>(unpacked + 2 * bytes);
   const bool stream = rows <= kStreamRows && op.steps == nullptr;
   Pending pending;
+  if (!stream && op.steps == nullptr) {
+    // 32 rows stay in L1 while the panels stream past from L2.
+    for (Index row = row_begin; row < row_end; row += 2 * kTile) {
+      const Index end = row_end - row < 2 * kTile ? row_end : row + 2 * kTile;
+      for (Index panel = panel_begin; panel < panel_end; panel += 2) {
+        const std::uint8_t* weights = op.values + panel * bytes;
+        if (panel + 1 == panel_end) {
+          multiply_panels<1, false>(op, row, end, panel, weights, sums, pending);
+        } else {
+          multiply_panels<2, false>(op, row, end, panel, weights, sums, pending);
+        }
+      }
+    }
+    pending.advance(op, pending.rows);
+    _tile_release();
+    return;
+  }
   for (Index panel = panel_begin; panel < panel_end; panel += 2) {
     const std::uint8_t* weights = panel_weights(op, panel, unpacked);
     if (stream) {
@@ -145,7 +162,7 @@ void multiply(const IntegerProduct& op, Index row_begin, Index row_end, Index pa
       multiply_panels<2, false>(op, row_begin, row_end, panel, weights, sums, pending);
     }
   }
-  pending.advance(op, pending.count);
+  pending.advance(op, pending.rows);
   _tile_release();
 }
 
