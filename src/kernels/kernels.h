@@ -338,8 +338,8 @@ class Backend {
 enum class Device : std::uint8_t { kReference, kCpu };
 
 /// Makes a backend that computes in `compute_type` (f32 or bf16), its weights' copies in the same.
-/// The environment variable GPT2_CPU_ISA (generic, avx2, avx512, avx512_bf16; amx where oneDNN has
-/// it) caps the instruction set of the cpu backend, oneDNN's included; an unknown value, or one
+/// The environment variable GPT2_CPU_ISA (generic, avx2, avx512, avx512_bf16, amx) caps the
+/// instruction set of the cpu backend, oneDNN's included; an unknown value, or one
 /// this processor lacks, is an Error, never a silent fallback. oneDNN takes its cap once: another
 /// value later in the same process is an Error too.
 std::unique_ptr<Backend> make_backend(Device device, DType compute_type);

@@ -30,9 +30,7 @@ std::vector<Isa> available_isas() {
   std::vector<Isa> isas;
   const auto strongest = static_cast<std::size_t>(detail::strongest_isa());
   for (std::size_t i = 0; i <= strongest; ++i) {
-    const auto isa = static_cast<Isa>(i);
-    if (isa == Isa::kAmx && !built_with_onednn()) continue;  // none of our own kernels use it
-    isas.push_back(isa);
+    isas.push_back(static_cast<Isa>(i));
   }
   return isas;
 }
@@ -72,7 +70,9 @@ std::vector<std::string> available_instruction_sets() {
 std::string instruction_set() { return std::string(cpu::name_of(cpu::chosen_isa())); }
 
 bool bf16_products_in_hardware() {
-  return cpu::built_with_onednn() && cpu::chosen_isa() >= cpu::Isa::kAvx512Bf16;
+  const cpu::Isa isa = cpu::chosen_isa();
+  return cpu::detail::tiles_up_to(isa) != nullptr ||
+         (cpu::built_with_onednn() && isa >= cpu::Isa::kAvx512Bf16);
 }
 
 }  // namespace kernels

@@ -8,6 +8,7 @@
 #include "base/tensor.h"
 #include "kernels/cpu/integer.h"
 #include "kernels/cpu/table.h"
+#include "kernels/cpu/tiles.h"
 
 namespace kernels::cpu {
 
@@ -17,7 +18,7 @@ enum class Isa : std::uint8_t {
   kAvx2,        ///< "avx2": AVX2, FMA, F16C
   kAvx512,      ///< "avx512": AVX-512 F, BW, DQ, VL
   kAvx512Bf16,  ///< "avx512_bf16": and AVX512_BF16, bf16 dot products
-  kAmx,         ///< "amx": and AMX tiles of bf16, which only oneDNN uses here
+  kAmx,         ///< "amx": and AMX tiles of bf16
 };
 
 std::string_view name_of(Isa isa);
@@ -43,6 +44,8 @@ const KernelTable& table_up_to(Isa isa);
 const IntegerTable& integer_table_up_to(Isa isa);
 /// Attention of bf16 on AMX; null where this build has none.
 const AttentionKernels* amx_attention();
+/// The kernels of bf16 products on tiles; null where there are none.
+const TileTable* tiles_up_to(Isa isa);
 }  // namespace detail
 
 }  // namespace kernels::cpu

@@ -12,4 +12,6 @@ const IntegerTable& integer_table_up_to(Isa /*isa*/) { return kIntegerGenericTab
 
 const AttentionKernels* amx_attention() { return nullptr; }
 
+const TileTable* tiles_up_to(Isa /*isa*/) { return nullptr; }
+
 }  // namespace kernels::cpu::detail

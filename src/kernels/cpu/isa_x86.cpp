@@ -77,4 +77,6 @@ const KernelTable& table_up_to(Isa isa) {
 
 const AttentionKernels* amx_attention() { return &kAmxAttentionTable; }
 
+const TileTable* tiles_up_to(Isa isa) { return isa == Isa::kAmx ? &kAmxTilesTable : nullptr; }
+
 }  // namespace kernels::cpu::detail

@@ -9,6 +9,7 @@
 #include "base/tensor.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/cpu/table.h"
 #include "kernels/kernels.h"
 
 namespace kernels::cpu {
@@ -112,8 +113,12 @@ std::unique_ptr<Products> make_integer_products(WeightFormat format, WeightOrder
 /// Our own products by f32 FMA on packed panels, on any instruction set; bf16 is widened in cache.
 std::unique_ptr<Products> make_panel_products(base::DType type, Isa isa);
 
-/// The fastest of our own for a type on an instruction set; null where oneDNN's are faster, or the
-/// plain ones have to serve.
+/// Our own products of bf16 tiles: AMX's or dot products. Null for other types and where the
+/// instruction set has neither.
+std::unique_ptr<Products> make_tile_products(base::DType type, Isa isa);
+
+/// The fastest of our own for a type on an instruction set; null where the plain ones have to
+/// serve.
 std::unique_ptr<Products> make_own_products(base::DType type, Isa isa);
 
 /// oneDNN's products, capped at `isa`; null where oneDNN is not built in, or has no products of

@@ -5,9 +5,8 @@
 namespace kernels::cpu {
 
 std::unique_ptr<Products> make_own_products(base::DType type, Isa isa) {
-  if (type == base::DType::kF32 && isa >= Isa::kAvx512) return make_panel_products(type, isa);
-  if (type == base::DType::kBf16 && isa == Isa::kAvx512) return make_panel_products(type, isa);
-  return nullptr;
+  if (auto tiles = make_tile_products(type, isa)) return tiles;
+  return isa >= Isa::kAvx512 ? make_panel_products(type, isa) : nullptr;
 }
 
 }  // namespace kernels::cpu

@@ -15,20 +15,14 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/after.h"
+
 namespace kernels::cpu {
 
 /// Of k, summed in registers at a time: a piece of a panel, 32 KiB with AVX-512, stays in L1.
 inline constexpr std::int64_t kPanelDepth = 256;
 /// Source rows of pack_stripe(), a multiple of every table's `columns`.
 inline constexpr std::int64_t kPanelStripe = 64;
-
-/// What happens to an element of a product, its bias included, before it is stored.
-enum class After : std::uint8_t {
-  kNone,
-  kGelu,          ///< z = value rounded to A, stored in `pre` where given; c = GELU(z), the bits
-                  ///< of TypedKernels::gelu_forward
-  kGeluGradient,  ///< c = value * GELU'(pre)
-};
 
 /// Rows of a packed times columns of b packed, over a stretch of k.
 struct PanelBlock {

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/after.h"
 #include "kernels/cpu/panels.h"
 
 namespace kernels::cpu {

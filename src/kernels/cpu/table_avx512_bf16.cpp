@@ -6,6 +6,8 @@
 
 #include "kernels/cpu/bf16_avx512.inc"
 
+#include "kernels/cpu/pointwise_bf16.inc"
+
 #include "kernels/cpu/table.inc"
 
 #include "kernels/cpu/attention_product_dot.inc"

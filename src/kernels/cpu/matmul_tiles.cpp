@@ -1,0 +1,184 @@
+// Our own bf16 products on tiles: cuts the work, lends scratch, spreads both over the threads.
+// Law: an element's sum does not depend on the cut (tiles.h), so results do not depend on the
+// threads, nor a row's result on the rows beside it.
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/parallel.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/tiles.h"
+
+namespace kernels::cpu {
+namespace {
+
+using base::DType;
+
+std::int64_t parts(std::int64_t count, std::int64_t size) { return (count + size - 1) / size; }
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return parts(value, multiple) * multiple;
+}
+
+/// How c is cut into tasks.
+struct Cut {
+  std::int64_t rows;
+  std::int64_t columns;
+};
+
+class TileProducts final : public Products {
+ public:
+  explicit TileProducts(const TileTable& table) : table_(table) {}
+
+  std::string description() const override { return std::string("own bf16 (") + table_.name + ")"; }
+
+  std::size_t packed_bytes(std::int64_t k, std::int64_t n) const override {
+    return static_cast<std::size_t>(round_up(k, kTile) * round_up(n, kTile)) * 2;
+  }
+
+  void pack(std::byte* packed, const float* source, std::int64_t k, std::int64_t n,
+            bool transposed) override {
+    const std::int64_t rows = transposed ? n : k;
+    base::parallel_for(parts(rows, kTileStripe), [&](std::int64_t stripe) {
+      const std::int64_t begin = stripe * kTileStripe;
+      pack_stripe(packed, source, k, n, transposed, begin, std::min(begin + kTileStripe, rows));
+    });
+  }
+
+  std::int64_t stripe_rows() const override { return kTileStripe; }
+  void pack_stripe(std::byte* packed, const float* source, std::int64_t k, std::int64_t n,
+                   bool transposed, std::int64_t begin, std::int64_t end) override {
+    table_.pack_stripe(packed, source, k, n, transposed, begin, end);
+  }
+
+  bool can_unpack() const override { return true; }
+  void unpack_column(float* out, const std::byte* packed, std::int64_t k, std::int64_t /*n*/,
+                     std::int64_t column) const override {
+    constexpr std::int64_t kHalf = kTile / 2;
+    const std::byte* panel = packed + column / kTile * round_up(k, kTile) * kTile * 2 +
+                             column % kTile / kHalf * (kTilePairBytes / 2) + column % kHalf * 4;
+    for (std::int64_t i = 0; i < k; ++i) {
+      base::Bf16 value;
+      std::memcpy(&value, panel + i / kTile * kTilePairBytes + i % kTile / 2 * 64 + i % 2 * 2,
+                  sizeof value);
+      out[i] = base::to_f32(value);
+    }
+  }
+
+  void multiply(const Multiplication& op) override {
+    const TileProduct product{.c = op.c,
+                              .a = op.a,
+                              .packed = op.packed,
+                              .bias = op.bias,
+                              .pre = op.pre,
+                              .m = op.m,
+                              .k = op.k,
+                              .n = op.n,
+                              .after = op.after,
+                              .c_is_f32 = op.c_type == DType::kF32,
+                              .stream = streams(op)};
+    const Cut cut = multiply_cut(op.m, op.k, op.n);
+    run(op.m, op.n, cut, table_.multiply_scratch(op.k, cut.columns),
+        [&](const TilePart& part, void* scratch) { table_.multiply(product, part, scratch); });
+  }
+
+  void add_transposed(const TransposedMultiplication& op) override {
+    const TileTransposedProduct product{.c = op.c,
+                                        .a = op.a,
+                                        .b = op.b,
+                                        .column_sums = op.column_sums,
+                                        .m = op.m,
+                                        .k = op.k,
+                                        .n = op.n,
+                                        .add = op.add};
+    const Cut cut = transposed_cut(op.m, op.n);
+    run(op.m, op.n, cut, table_.transposed_scratch(cut.rows, cut.columns),
+        [&](const TilePart& part, void* scratch) {
+          table_.add_transposed(product, part, scratch);
+        });
+  }
+
+  std::size_t scratch_bytes(std::int64_t m, std::int64_t k, std::int64_t n,
+                            bool transposed) const override {
+    std::int64_t bytes = 0;
+    if (transposed) {
+      const Cut cut = transposed_cut(m, n);
+      bytes = table_.transposed_scratch(cut.rows, cut.columns);
+    } else {
+      bytes = table_.multiply_scratch(k, multiply_cut(m, k, n).columns);
+    }
+    return static_cast<std::size_t>(bytes * base::thread_count());
+  }
+
+ private:
+  /// Runs body(part, scratch) for all parts of c.
+  template <class Body>
+  void run(std::int64_t m, std::int64_t n, const Cut& cut, std::int64_t bytes, Body&& body) {
+    auto* scratch = static_cast<std::byte*>(
+        scratch_.take(static_cast<std::size_t>(bytes * base::thread_count())));
+    const std::int64_t row_parts = parts(m, cut.rows);
+    base::parallel_for_dynamic(row_parts * parts(n, cut.columns), [&](std::int64_t task) {
+      const std::int64_t row = task % row_parts * cut.rows;
+      const std::int64_t column = task / row_parts * cut.columns;
+      body(TilePart{.row = row,
+                    .rows = std::min(cut.rows, m - row),
+                    .column = column,
+                    .columns = std::min(cut.columns, n - column)},
+           scratch + bytes * base::thread_index());
+    });
+  }
+
+  /// True where results are too large for caches and rows can be written by whole lines.
+  static bool streams(const Multiplication& op) {
+    constexpr std::int64_t kLargeBytes = 4 << 20;
+    constexpr std::int64_t kLine = 64;
+    const auto row_bytes = op.n * static_cast<std::int64_t>(base::size_of(op.c_type));
+    const auto on_line = [](const void* address) {
+      return reinterpret_cast<std::uintptr_t>(address) % kLine == 0;
+    };
+    return op.m * row_bytes >= kLargeBytes && op.n % kTile == 0 && row_bytes % kLine == 0 &&
+           on_line(op.c) && on_line(op.pre);
+  }
+
+  /// Columns of b that stay in L2 while all rows of a pass; rows so that every thread has work.
+  static Cut multiply_cut(std::int64_t m, std::int64_t k, std::int64_t n) {
+    constexpr std::int64_t kPanelsBytes = 800 << 10;
+    const std::int64_t most =
+        std::max(kTile, kPanelsBytes / (round_up(k, kTile) * 2) / kTile * kTile);
+    const std::int64_t columns = even_part(n, parts(n, most));
+    return {even_part(m, parts_for_threads(m, 1, parts(n, columns))), columns};
+  }
+
+  /// Sums of a part stay in L2 beside a piece of both operands. Wide, since the transposition of a
+  /// piece of a is paid for each part beside another.
+  static Cut transposed_cut(std::int64_t m, std::int64_t n) {
+    constexpr std::int64_t kColumns = 512;
+    constexpr std::int64_t kElements = 384 * kColumns;
+    const std::int64_t columns = even_part(n, parts(n, kColumns));
+    const std::int64_t rows = std::max(kTile, kElements / columns / kTile * kTile);
+    return {even_part(m, parts_for_threads(m, parts(m, rows), parts(n, columns))), columns};
+  }
+
+  /// Size of the parts when `size` is cut into `count` of whole tiles.
+  static std::int64_t even_part(std::int64_t size, std::int64_t count) {
+    return round_up(parts(size, count), kTile);
+  }
+  /// At least `count` parts of m such that, times `others`, all threads have the same number.
+  static std::int64_t parts_for_threads(std::int64_t m, std::int64_t count, std::int64_t others) {
+    const std::int64_t threads = base::thread_count();
+    const std::int64_t most = parts(m, kTile);
+    while (count < most && count * others % threads != 0 && count * others < 4 * threads) ++count;
+    return std::min(count, most);
+  }
+
+  const TileTable& table_;
+  Scratch scratch_;
+};
+
+}  // namespace
+
+std::unique_ptr<Products> make_tile_products(DType type, Isa isa) {
+  const TileTable* table = type == DType::kBf16 ? detail::tiles_up_to(isa) : nullptr;
+  return table != nullptr ? std::make_unique<TileProducts>(*table) : nullptr;
+}
+
+}  // namespace kernels::cpu

@@ -1,0 +1,22 @@
+// The kernels of bf16 products for AMX (Sapphire Rapids and later).
+
+#include "kernels/cpu/tiles.h"
+
+#include "kernels/cpu/simd_avx512.inc"
+
+#include "kernels/cpu/bf16_avx512.inc"
+
+#include "kernels/cpu/tiles_amx.inc"
+
+namespace kernels::cpu {
+
+extern constexpr TileTable kAmxTilesTable = {
+    .name = "amx",
+    .pack_stripe = pack_stripe,
+    .multiply_scratch = multiply_scratch,
+    .multiply = multiply,
+    .transposed_scratch = transposed_scratch,
+    .add_transposed = add_transposed,
+};
+
+}  // namespace kernels::cpu
