@@ -508,12 +508,12 @@ void Backend::adamw_step(View parameter, ConstView gradient, View m, View v, con
 
 // ---- backends ---------------------------------------------------------------------------------
 
-std::unique_ptr<Backend> make_backend(Device device, DType compute_type) {
+std::unique_ptr<Backend> make_backend(Device device, DType compute_type, const CpuChoice* choice) {
   if (compute_type != DType::kF32 && compute_type != DType::kBf16) {
     fail("make_backend: expected compute type f32 or bf16, got {}", base::name_of(compute_type));
   }
   return device == Device::kReference ? make_reference_backend(compute_type)
-                                      : make_cpu_backend(compute_type);
+                                      : make_cpu_backend(compute_type, choice);
 }
 
 std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format) {

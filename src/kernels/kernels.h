@@ -337,12 +337,28 @@ class Backend {
 /// Which backend to make.
 enum class Device : std::uint8_t { kReference, kCpu };
 
+/// What the cpu backend computes with: its bits depend on it.
+struct CpuChoice {
+  std::string isa;       ///< one of available_instruction_sets()
+  std::string products;  ///< whose dense products: "own", "onednn" or "plain"
+  bool operator==(const CpuChoice&) const = default;
+};
+
+/// What can serve a compute type on this processor, the expected best first; never empty. Where
+/// GPT2_CPU_ISA names an instruction set, only what runs with that one.
+std::vector<CpuChoice> cpu_choices(DType compute_type);
+/// FLOP/s of dense products with each of the choices, tried in turns on all threads for about a
+/// second together. Throws Error for one that does not exist here.
+std::vector<double> try_cpu_choices(DType compute_type, const std::vector<CpuChoice>& choices);
+
 /// Makes a backend that computes in `compute_type` (f32 or bf16), its weights' copies in the same.
-/// The environment variable GPT2_CPU_ISA (generic, avx2, avx512, avx512_bf16, amx) caps the
-/// instruction set of the cpu backend, oneDNN's included; an unknown value, or one
+/// `choice`: what the cpu backend computes with, whatever GPT2_CPU_ISA says; null: the first of
+/// cpu_choices(). Throws Error where this processor or build lacks it.
+/// The environment variable GPT2_CPU_ISA (generic, avx2, avx512, avx512_bf16, amx) caps the instruction set of the cpu backend, oneDNN's included; an unknown value, or one
 /// this processor lacks, is an Error, never a silent fallback. oneDNN takes its cap once: another
 /// value later in the same process is an Error too.
-std::unique_ptr<Backend> make_backend(Device device, DType compute_type);
+std::unique_ptr<Backend> make_backend(Device device, DType compute_type,
+                                      const CpuChoice* choice = nullptr);
 
 /// Makes a backend for inference with weights in `format`. It computes in f32 for kF32, else in
 /// bf16. As make_backend() otherwise.
@@ -354,6 +370,8 @@ std::vector<std::string> available_instruction_sets();
 
 /// The one in force: GPT2_CPU_ISA's, or the strongest. Throws Error as make_backend() does.
 std::string instruction_set();
+/// True where GPT2_CPU_ISA is set.
+bool instruction_set_is_forced();
 
 /// What bounds the speed of everything else.
 enum class Limit : std::uint8_t {

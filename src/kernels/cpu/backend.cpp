@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/cpu/attention.h"
-#include "kernels/cpu/isa.h"
+#include "kernels/cpu/choice.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/scratch.h"
 
@@ -47,24 +47,14 @@ void* at(const View& view, std::int64_t element) {
   return const_cast<void*>(at(static_cast<const ConstView&>(view), element));
 }
 
-/// Training's products: our own from AVX-512 on, but for bf16 dot products, where oneDNN's blocks
-/// come closer to the peak; oneDNN's below, else the plain ones.
-std::unique_ptr<Products> make_products(DType type, Isa isa) {
-  auto own = make_own_products(type, isa);
-  const bool dot_products = type == DType::kBf16 && isa == Isa::kAvx512Bf16;
-  if (own && !dot_products) return own;
-  if (auto onednn = make_onednn_products(type, isa)) return onednn;
-  return own ? std::move(own) : make_plain_products(type, table_for(isa));
-}
-
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(DType type, Isa isa)
+  CpuBackend(DType type, const Choice& choice)
       : Backend(type, type == DType::kF32 ? WeightFormat::kF32 : WeightFormat::kBf16),
-        table_(table_for(isa)),
+        table_(table_for(choice.isa)),
         typed_(type == DType::kF32 ? table_.f32 : table_.bf16),
-        products_(make_products(type, isa)),
-        attention_(type, isa, scratch_) {}
+        products_(make_products(type, choice)),
+        attention_(type, choice.isa, scratch_) {}
 
   /// For inference: products whose weights can be read back.
   CpuBackend(WeightFormat format, Isa isa)
@@ -446,8 +436,10 @@ class CpuBackend final : public Backend {
 }  // namespace
 }  // namespace cpu
 
-std::unique_ptr<Backend> make_cpu_backend(DType compute_type) {
-  return std::make_unique<cpu::CpuBackend>(compute_type, cpu::chosen_isa());
+std::unique_ptr<Backend> make_cpu_backend(DType compute_type, const CpuChoice* choice) {
+  const cpu::Choice chosen = choice == nullptr ? cpu::choices(compute_type).front()
+                                               : cpu::to_choice(compute_type, *choice);
+  return std::make_unique<cpu::CpuBackend>(compute_type, chosen);
 }
 
 std::unique_ptr<Backend> make_cpu_backend(WeightFormat format) {

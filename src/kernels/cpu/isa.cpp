@@ -69,6 +69,11 @@ std::vector<std::string> available_instruction_sets() {
 
 std::string instruction_set() { return std::string(cpu::name_of(cpu::chosen_isa())); }
 
+bool instruction_set_is_forced() {
+  const char* wanted = std::getenv("GPT2_CPU_ISA");
+  return wanted != nullptr && *wanted != '\0';
+}
+
 bool bf16_products_in_hardware() {
   const cpu::Isa isa = cpu::chosen_isa();
   return cpu::detail::tiles_up_to(isa) != nullptr ||
