@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "cli/cli.h"
+#include "cli/cpu_choice.h"
 #include "cli/model_input.h"
 #include "data/data.h"
 #include "formats/formats.h"
@@ -220,6 +221,9 @@ Report describe_run(const base::Path& folder) {
   if (run.last_validation_loss) {
     report.row("validation", fmt::format("{:.4f} (last loss)", *run.last_validation_loss));
   }
+  report.json["cpu"] =
+      run.cpu ? Json{{"isa", run.cpu->isa}, {"products", run.cpu->products}} : Json();
+  if (run.cpu) report.row("computes on", text_of(*run.cpu));
   report.json["checkpoints"] = run.checkpoints;
   report.row("checkpoints",
              run.checkpoints.empty()

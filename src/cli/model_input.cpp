@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "cli/cpu_choice.h"
 #include "kernels/kernels.h"
 
 namespace cli {
@@ -55,7 +56,8 @@ LoadedModel load_for_inference(const ModelOptions& options, const CommonOptions&
   const auto start = std::chrono::steady_clock::now();
   const kernels::WeightFormat format =
       options.precision ? format_of(*options.precision) : model::stored_format(folder);
-  auto backend = kernels::make_inference_backend(kernels::Device::kCpu, format);
+  const kernels::CpuChoice cpu = choose_cpu(common, type_of(format));
+  auto backend = kernels::make_inference_backend(kernels::Device::kCpu, format, &cpu);
   if (format == kernels::WeightFormat::kBf16 && !kernels::bf16_products_in_hardware()) {
     note(common, "this processor has no bf16 products: bf16 is converted to fp32 on the way in");
   }

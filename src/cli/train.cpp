@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "cli/cli.h"
+#include "cli/cpu_choice.h"
 #include "cli/model_input.h"
 #include "generate/generate.h"
 #include "text/text.h"
@@ -305,7 +306,8 @@ void print_end(const CommonOptions& common, const train::Trainer& trainer,
 }
 
 void run_train(const TrainCommand& t) {
-  const train::Options options = gather(t);
+  train::Options options = gather(t);
+  options.choose_cpu = [&](base::DType type) { return choose_cpu(t.common, type); };
   const double begun = now_seconds();
   const std::uint64_t free_bytes = base::free_memory_bytes();
   train::Trainer trainer(options);

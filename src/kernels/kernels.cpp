@@ -106,6 +106,11 @@ Shape parameter_shape(const PackedWeight& weight) {
                                              : Shape{weight.outputs, weight.inputs};
 }
 
+/// A gradient that is read before it is written, or nothing.
+ConstView read_first(const View& dweight, Gradient gradient) {
+  return gradient == Gradient::kAdd ? dweight : View{};
+}
+
 }  // namespace
 
 // ---- memory -----------------------------------------------------------------------------------
@@ -344,11 +349,12 @@ void Backend::linear_backward(View dinp, View dweight, View dbias, ConstView dou
     fail("linear_backward: pre: expected none without GELU, got shape {}",
          base::to_string(pre.shape()));
   }
-  const Timed timed(*this, "linear_backward",
-                    {.flops = 2 * product_flops(rows, weight.inputs, weight.outputs),
-                     .bytes = bytes_of({dinp, dweight, dweight, dout, inp, pre}) +
-                              Timed::copies_bytes(*this, weight, /*both=*/false)},
-                    &weight);
+  const Timed timed(
+      *this, "linear_backward",
+      {.flops = 2 * product_flops(rows, weight.inputs, weight.outputs),
+       .bytes = bytes_of({dinp, dweight, read_first(dweight, gradient), dout, inp, pre}) +
+                Timed::copies_bytes(*this, weight, /*both=*/false)},
+      &weight);
   do_linear_backward(dinp, dweight, dbias, dout, inp, weight, epilogue, pre, gradient);
 }
 
@@ -448,11 +454,11 @@ double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const Pa
   check.backward_copy("wte", *this, wte);
   check.tensor("dx", dx, compute_type_, x.shape());
   check.tensor("dwte", dwte, DType::kF32, {wte.outputs, wte.inputs});
-  const Timed timed(
-      *this, "head_loss",
-      {.flops = 3 * product_flops(x.dim(0), wte.inputs, vocab),
-       .bytes = bytes_of({dx, dwte, dwte, x}) + Timed::copies_bytes(*this, wte, /*both=*/true)},
-      &wte);
+  const Timed timed(*this, "head_loss",
+                    {.flops = 3 * product_flops(x.dim(0), wte.inputs, vocab),
+                     .bytes = bytes_of({dx, dwte, read_first(dwte, gradient), x}) +
+                              Timed::copies_bytes(*this, wte, /*both=*/true)},
+                    &wte);
   return do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient);
 }
 

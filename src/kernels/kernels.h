@@ -347,6 +347,8 @@ struct CpuChoice {
 /// What can serve a compute type on this processor, the expected best first; never empty. Where
 /// GPT2_CPU_ISA names an instruction set, only what runs with that one.
 std::vector<CpuChoice> cpu_choices(DType compute_type);
+/// True where this processor and build have `choice`, whatever GPT2_CPU_ISA says.
+bool has_cpu_choice(DType compute_type, const CpuChoice& choice);
 /// FLOP/s of dense products with each of the choices, tried in turns on all threads for about a
 /// second together. Throws Error for one that does not exist here.
 std::vector<double> try_cpu_choices(DType compute_type, const std::vector<CpuChoice>& choices);

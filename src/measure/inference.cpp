@@ -37,7 +37,9 @@ class Bench {
  public:
   explicit Bench(const GenerationOptions& options)
       : options_(options),
-        model_(options.config, kernels::make_backend(kernels::Device::kCpu, options.precision),
+        model_(options.config,
+               kernels::make_backend(kernels::Device::kCpu, options.precision,
+                                     options.cpu ? &*options.cpu : nullptr),
                /*trainable=*/false),
         cache_(options.config, options.precision),
         logits_(static_cast<std::size_t>(options.config.vocab_size)) {

@@ -7,10 +7,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
 
@@ -53,6 +55,32 @@ Machine measure_machine(double seconds, Clock clock);
 /// The limit of products in a compute type.
 kernels::Limit limit_of(DType compute_type);
 
+// ---- choosing by measurement ------------------------------------------------------------------
+
+/// Where a choice comes from.
+enum class Origin : std::uint8_t {
+  kOnly,      ///< there is nothing to choose from, or nothing to measure
+  kForced,    ///< GPT2_CPU_ISA
+  kCached,    ///< measured before, on this machine by this version
+  kMeasured,  ///< just now
+};
+
+struct CpuChoices {
+  kernels::CpuChoice choice;  ///< what to make a backend with
+  Origin origin = Origin::kOnly;
+  std::vector<kernels::CpuChoice> choices;  ///< it was one of these
+  std::vector<double> rates;                ///< FLOP/s of each, where measured
+};
+
+/// $XDG_CACHE_HOME/gpt2 or ~/.cache/gpt2; nothing where there is no home.
+std::optional<base::Path> cache_folder();
+
+/// What to compute `compute_type` with on this machine: bf16 instructions are slower than f32's on
+/// some processors. Measures for about a second the first time and keeps the result in `folder`
+/// (docs/formats.md); a file there that is broken or another machine's counts as none, and one that
+/// cannot be written is done without.
+CpuChoices choose_cpu(DType compute_type, const std::optional<base::Path>& folder);
+
 // ---- what has to be computed ------------------------------------------------------------------
 
 /// Multiplications and additions of training on one token in a window of T: 6N + 6LCT, where N are
@@ -86,10 +114,12 @@ std::vector<Operation> operations_of(const std::vector<kernels::OperationTotals>
 
 struct TrainingOptions {
   model::Config config;
-  std::int64_t length = 0;  ///< T, at most config.context
+  std::optional<kernels::CpuChoice> cpu;  ///< absent: the first of kernels::cpu_choices()
+  std::int64_t length = 0;                ///< T, at most config.context
   std::int64_t micro_batch = 1;
   std::int64_t accumulation = 1;  ///< micro-batches a step
   DType precision = DType::kBf16;
+  model::Recompute recompute = model::Recompute::kNone;
   std::int64_t steps = 3;  ///< timed ones; another goes first
   Clock clock = Clock::kWall;
 };
@@ -120,6 +150,7 @@ Training measure_training(const TrainingOptions& options, const OnStep& on_step)
 
 struct GenerationOptions {
   model::Config config;
+  std::optional<kernels::CpuChoice> cpu;  ///< absent: the first of kernels::cpu_choices()
   DType precision = DType::kBf16;
   std::int64_t prompt_tokens = 512;  ///< of the prompt that is timed
   std::int64_t depth = 0;            ///< tokens in the cache before the first one is generated
@@ -158,6 +189,7 @@ Generation measure_generation(const GenerationOptions& options);
 
 struct ScoringOptions {
   model::Config config;
+  std::optional<kernels::CpuChoice> cpu;  ///< absent: the first of kernels::cpu_choices()
   std::int64_t length = 0;
   std::int64_t batch = 1;
   DType precision = DType::kBf16;

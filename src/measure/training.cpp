@@ -63,17 +63,19 @@ void run_steps(Training& result, kernels::Backend& backend, std::int64_t steps, 
 
 Training measure_training(const TrainingOptions& options, const OnStep& on_step) {
   const model::Config& config = options.config;
-  auto backend = kernels::make_backend(kernels::Device::kCpu, options.precision);
+  auto backend = kernels::make_backend(kernels::Device::kCpu, options.precision,
+                                       options.cpu ? &*options.cpu : nullptr);
   Training result;
-  result.planned_bytes =
-      model::Gpt2::plan(config, *backend, options.micro_batch, options.length, true).total();
+  result.planned_bytes = model::Gpt2::plan(config, *backend, options.micro_batch, options.length,
+                                           true, options.recompute)
+                             .total();
   result.tokens_per_step =
       static_cast<double>(options.micro_batch * options.length * options.accumulation);
   result.flops_per_token = training_flops_per_token(config, options.length);
 
   model::Gpt2 model(config, std::move(backend), /*trainable=*/true);
   model.initialize(kSeed);
-  model.prepare_training(options.micro_batch, options.length);
+  model.prepare_training(options.micro_batch, options.length, options.recompute);
   model::ParameterSet m(config);
   model::ParameterSet v(config);
   const std::int64_t rows = options.micro_batch * options.length;
@@ -100,7 +102,8 @@ Training measure_training(const TrainingOptions& options, const OnStep& on_step)
 
 Training measure_scoring(const ScoringOptions& options, const OnStep& on_step) {
   const model::Config& config = options.config;
-  auto backend = kernels::make_backend(kernels::Device::kCpu, options.precision);
+  auto backend = kernels::make_backend(kernels::Device::kCpu, options.precision,
+                                       options.cpu ? &*options.cpu : nullptr);
   Training result;
   result.planned_bytes =
       model::Gpt2::plan(config, *backend, options.batch, options.length, false).total();

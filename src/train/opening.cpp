@@ -1,6 +1,7 @@
 // Opening a run: options and data become a plan and a model, or the run is refused. Nothing is
 // written here.
 
+#include <algorithm>
 #include <array>
 
 #include "base/error.h"
@@ -63,7 +64,7 @@ void Trainer::State::begin_options(const Options& given) {
   std::optional<model::Config> init;
   if (options.init) init = model::read_config(*options.init);
   plan = resolve(options, data_facts(), init);
-  facts = {plan.config, fingerprint(train_stream, validation_stream)};
+  facts = {plan.config, fingerprint(train_stream, validation_stream), {}};
 }
 
 void Trainer::State::open_data(const base::Path& folder) {
@@ -112,6 +113,7 @@ void Trainer::State::resume_options(const Options& given) {
   }
   options.max_seconds = given.max_seconds;
   options.device = given.device;
+  options.choose_cpu = given.choose_cpu;
   plan = resolve(options, data_facts(), options.init ? std::optional(facts.config) : std::nullopt);
   if (given.epochs) {
     const std::int64_t steps =
@@ -131,8 +133,34 @@ void Trainer::State::resume_options(const Options& given) {
   }
 }
 
+/// Decides what the run computes with: as it was begun, so that its bits stay, unless GPT2_CPU_ISA
+/// names something else.
+kernels::CpuChoice Trainer::State::choose_cpu() {
+  const base::DType type = *options.precision;
+  const std::vector<kernels::CpuChoice> possible = kernels::cpu_choices(type);
+  if (!facts.cpu) facts.cpu = options.choose_cpu ? options.choose_cpu(type) : possible.front();
+  const kernels::CpuChoice& begun = *facts.cpu;
+  if (kernels::instruction_set_is_forced()) {
+    if (std::ranges::find(possible, begun) != possible.end()) return begun;
+    notes.push_back(
+        fmt::format("the run was begun with {} ({} products), GPT2_CPU_ISA makes it go on with {} "
+                    "({} products): losses may differ in their last digits",
+                    begun.isa, begun.products, possible.front().isa, possible.front().products));
+    return possible.front();
+  }
+  if (!kernels::has_cpu_choice(type, begun)) {
+    base::fail(
+        "{}: the run was begun with {} ({} products), which this processor or build lacks; set "
+        "GPT2_CPU_ISA={} to go on with losses that may differ in their last digits",
+        out.string(), begun.isa, begun.products, possible.front().isa);
+  }
+  return begun;
+}
+
 void Trainer::State::build_model() {
-  auto backend = kernels::make_backend(options.device, *options.precision);
+  std::optional<kernels::CpuChoice> cpu;
+  if (options.device == kernels::Device::kCpu) cpu = choose_cpu();
+  auto backend = kernels::make_backend(options.device, *options.precision, cpu ? &*cpu : nullptr);
   backend_description = backend->description();
   const auto needed = [&](std::int64_t batch) {
     return model::Gpt2::plan(plan.config, *backend, batch, plan.length, /*training=*/true,

@@ -32,6 +32,9 @@ void write_record(const base::Path& run, const RunRecord& record) {
   Json json = options_json(record.options);
   json["facts"] = {{"config", config_to_json(record.facts.config)},
                    {"data_fingerprint", record.facts.data_fingerprint}};
+  if (const auto& cpu = record.facts.cpu) {
+    json["facts"]["cpu"] = {{"isa", cpu->isa}, {"products", cpu->products}};
+  }
   base::write_file(run / kRecord, text_of(json, 2) + "\n");
 }
 
@@ -43,6 +46,11 @@ RunRecord read_record(const base::Path& run) {
   try {
     record.facts.config = config_from_json(json.at("facts").at("config"), file);
     record.facts.data_fingerprint = json.at("facts").at("data_fingerprint").get<std::string>();
+    if (json.at("facts").contains("cpu")) {
+      const Json& cpu = json.at("facts").at("cpu");
+      record.facts.cpu = {.isa = cpu.at("isa").get<std::string>(),
+                          .products = cpu.at("products").get<std::string>()};
+    }
   } catch (const Json::exception& error) {
     base::fail("{}: not a run's record: {}", file.string(), error.what());
   }
@@ -81,6 +89,7 @@ RunInfo read_run(const base::Path& folder) {
   const LogContent log = read_log(folder / "log.jsonl");
   RunInfo info;
   info.config = record.facts.config;
+  info.cpu = record.facts.cpu;
   info.steps_planned = record.options.steps.value_or(0);
   if (!log.steps.empty()) info.last_step = log.steps.back();
   for (const StepReport& step : log.steps) {

@@ -1,6 +1,7 @@
 #pragma once
 /// The run directory as a whole: whether one may be begun there, what it was begun with.
 
+#include <optional>
 #include <string>
 
 #include "train/options.h"
@@ -10,7 +11,8 @@ namespace train {
 /// Facts of a run that are no options: train.json's key "facts".
 struct RunFacts {
   model::Config config;
-  std::string data_fingerprint;  ///< 16 hex digits
+  std::string data_fingerprint;           ///< 16 hex digits
+  std::optional<kernels::CpuChoice> cpu;  ///< what it computes with, so that its bits stay
 };
 
 /// What train.json holds.

@@ -54,6 +54,9 @@ struct Options {
   std::optional<double> max_seconds;  ///< "max-time"; not kept in train.json
   bool resume = false;                ///< not kept in train.json
   kernels::Device device = kernels::Device::kCpu;  ///< not kept in train.json
+  /// Asked what to compute with when a run begins; train.json's facts keep the answer, and resuming
+  /// asks no more. Empty: the first of kernels::cpu_choices().
+  std::function<kernels::CpuChoice(base::DType)> choose_cpu;
 };
 
 /// Names of choices, as flags and config files spell them.
@@ -174,6 +177,7 @@ struct RunInfo {
   std::optional<StepReport> last_step;
   std::optional<double> last_validation_loss;
   std::vector<std::string> checkpoints;
+  std::optional<kernels::CpuChoice> cpu;  ///< what it computes with
 };
 /// What a checkpoint's state says, for `gpt2 info`.
 struct CheckpointInfo {

@@ -44,6 +44,7 @@ struct Trainer::State {
   void open_data(const base::Path& folder);
   DataFacts data_facts() const;
   void resume_options(const Options& given);
+  kernels::CpuChoice choose_cpu();
   void build_model();
 
   // trainer.cpp

@@ -156,13 +156,20 @@ std::vector<Choice> choices(DType type) {
   return result;
 }
 
-Choice to_choice(DType type, const CpuChoice& choice) {
+std::optional<Choice> find_choice(DType type, const CpuChoice& choice) {
   for (const Isa isa : available_isas()) {
     if (name_of(isa) != choice.isa) continue;
     for (const Source source : {Source::kOwn, Source::kOneDnn, Source::kPlain}) {
-      if (name_of(source) == choice.products && exists(type, {isa, source})) return {isa, source};
+      if (name_of(source) == choice.products && exists(type, {isa, source})) {
+        return Choice{isa, source};
+      }
     }
   }
+  return std::nullopt;
+}
+
+Choice to_choice(DType type, const CpuChoice& choice) {
+  if (const auto found = find_choice(type, choice)) return *found;
   base::fail(
       "this processor or build cannot compute {} with {} products on '{}'; GPT2_CPU_ISA can name "
       "another instruction set",
@@ -178,6 +185,10 @@ std::vector<CpuChoice> cpu_choices(DType compute_type) {
         {std::string(cpu::name_of(choice.isa)), std::string(cpu::name_of(choice.source))});
   }
   return result;
+}
+
+bool has_cpu_choice(DType compute_type, const CpuChoice& choice) {
+  return cpu::find_choice(compute_type, choice).has_value();
 }
 
 std::vector<double> try_cpu_choices(DType compute_type, const std::vector<CpuChoice>& choices) {

@@ -2,6 +2,7 @@
 /// What a backend can compute with: pairs of an instruction set and somebody's dense products.
 
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -33,6 +34,8 @@ std::unique_ptr<Products> make_products(DType type, const Choice& choice);
 /// that instruction set.
 std::vector<Choice> choices(DType type);
 
+/// Nothing where this processor or build lacks it.
+std::optional<Choice> find_choice(DType type, const CpuChoice& choice);
 /// Throws Error where this processor or build lacks it.
 Choice to_choice(DType type, const CpuChoice& choice);
 
