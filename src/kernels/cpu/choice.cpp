@@ -145,13 +145,16 @@ std::vector<Choice> choices(DType type) {
   for (const Source source : {Source::kOwn, Source::kOneDnn, Source::kPlain}) {
     if (exists(type, {best, source})) result.push_back({best, source});
   }
-  if (type != DType::kBf16 || instruction_set_is_forced()) return result;
-  // bf16 instructions are not faster than f32's on every processor that has them. oneDNN is left
-  // out here: it takes its cap once a process.
+  if (type != DType::kBf16 || instruction_set_is_forced() || best <= Isa::kAvx512) return result;
+  // bf16 instructions are not faster than f32's on every processor that has them. The plain product
+  // is the same text from AVX-512 on, and oneDNN takes its cap once a process.
+  result.pop_back();
   for (auto isa = best; isa > Isa::kAvx512;) {
     isa = static_cast<Isa>(static_cast<int>(isa) - 1);
-    const Source source = exists(type, {isa, Source::kOwn}) ? Source::kOwn : Source::kPlain;
-    result.push_back({isa, source});
+    if (exists(type, {isa, Source::kOwn})) result.push_back({isa, Source::kOwn});
+  }
+  if (!exists(type, {Isa::kAvx512, Source::kOwn})) {
+    result.push_back({Isa::kAvx512, Source::kPlain});
   }
   return result;
 }
