@@ -44,8 +44,7 @@ function(gpt2_test name)
   # Threads that wait for their turn give the core away: tests run side by side, and spinning ones
   # took a hundred times longer.
   set(properties LABELS ${TEST_LABEL} TIMEOUT ${TEST_TIMEOUT}
-                 ENVIRONMENT_MODIFICATION
-                 "OMP_WAIT_POLICY=set:passive\;XDG_CACHE_HOME=set:${PROJECT_BINARY_DIR}/cache")
+                 ENVIRONMENT_MODIFICATION OMP_WAIT_POLICY=set:passive)
   if(TEST_ENVIRONMENT)
     list(APPEND properties ENVIRONMENT ${TEST_ENVIRONMENT})
   endif()

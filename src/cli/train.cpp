@@ -12,6 +12,7 @@
 #include "cli/cpu_choice.h"
 #include "cli/model_input.h"
 #include "generate/generate.h"
+#include "measure/measure.h"
 #include "text/text.h"
 
 namespace cli {
@@ -222,9 +223,12 @@ void print_header(const CommonOptions& common, const train::Trainer& trainer,
 /// The progress line: each step on a terminal, about one a second elsewhere.
 class Progress {
  public:
-  Progress(const CommonOptions& common, const train::Trainer& trainer)
+  /// `peak`: FLOP/s that the machine can do; 0: not measured.
+  Progress(const CommonOptions& common, const train::Trainer& trainer, double peak)
       : line_(common, /*plain_lines=*/true),
         plan_(trainer.plan()),
+        flops_per_token_(measure::training_flops_per_token(plan_.config, plan_.length)),
+        peak_(peak),
         first_(trainer.first_step()),
         begun_(now_seconds()) {}
 
@@ -240,9 +244,10 @@ class Progress {
                         static_cast<double>(plan_.steps - done);
     // What matters most stands first: a narrow terminal cuts the rest off.
     line_.update(
-        fmt::format("step {}/{} loss {:.4f} lr {:.1e} norm {:.2f} {} tok/s {} left {}{}", done,
+        fmt::format("step {}/{} loss {:.4f} lr {:.1e} norm {:.2f} {} tok/s{} {} left {}{}", done,
                     plan_.steps, r.loss, r.learning_rate, r.grad_norm,
-                    human_count(r.tokens_per_second), human_duration(left),
+                    human_count(r.tokens_per_second), share(r.tokens_per_second),
+                    human_duration(left),
                     progress_bar(static_cast<double>(done) / static_cast<double>(plan_.steps), 12),
                     validation_ ? fmt::format(" val {:.4f}", *validation_) : ""),
         last);
@@ -250,8 +255,16 @@ class Progress {
   void interrupt() { line_.finish(); }
 
  private:
+  /// " (52% of peak)", 6N + 6LCT operations counted a token.
+  std::string share(double tokens_per_second) const {
+    if (peak_ <= 0) return "";
+    return fmt::format(" ({:.2g}% of peak)", 100 * tokens_per_second * flops_per_token_ / peak_);
+  }
+
   StatusLine line_;
   const train::Plan& plan_;
+  double flops_per_token_;
+  double peak_;
   std::int64_t first_;
   double begun_;
   double shown_ = 0;
@@ -305,6 +318,20 @@ void print_end(const CommonOptions& common, const train::Trainer& trainer,
   }
 }
 
+/// FLOP/s that this machine can do just now, measured and told in a tenth of a second.
+double measure_peak(const CommonOptions& common, base::DType precision) {
+  constexpr int kWindows = 3;
+  kernels::LimitMeter meter;
+  measure::Series windows;
+  for (int i = 0; i < kWindows; ++i) {
+    windows.add(meter.measure(measure::limit_of(precision), 0.03));
+  }
+  note(common, fmt::format("peak     {:.0f} GFLOP/s in {}, measured just now: what shares of it "
+                           "refer to",
+                           windows.largest() / 1e9, base::name_of(precision)));
+  return windows.largest();
+}
+
 void run_train(const TrainCommand& t) {
   train::Options options = gather(t);
   options.choose_cpu = [&](base::DType type) { return choose_cpu(t.common, type); };
@@ -320,7 +347,8 @@ void run_train(const TrainCommand& t) {
   std::optional<text::Tokenizer> tokenizer;
   if (const auto folder = trainer.tokenizer_folder()) tokenizer = load_tokenizer(*folder);
 
-  Progress progress(t.common, trainer);
+  const double peak = t.common.quiet ? 0 : measure_peak(t.common, *trainer.options().precision);
+  Progress progress(t.common, trainer, peak);
   train::Callbacks callbacks;
   callbacks.on_step = [&](const train::StepReport& report) { progress.show(report); };
   callbacks.on_note = [&](const std::string& text) {

@@ -114,8 +114,8 @@ std::vector<Operation> operations_of(const std::vector<kernels::OperationTotals>
 
 struct TrainingOptions {
   model::Config config;
-  std::optional<kernels::CpuChoice> cpu;  ///< absent: the first of kernels::cpu_choices()
-  std::int64_t length = 0;                ///< T, at most config.context
+  std::optional<kernels::CpuChoice> cpu = {};  ///< absent: the first of kernels::cpu_choices()
+  std::int64_t length = 0;                     ///< T, at most config.context
   std::int64_t micro_batch = 1;
   std::int64_t accumulation = 1;  ///< micro-batches a step
   DType precision = DType::kBf16;
@@ -150,7 +150,7 @@ Training measure_training(const TrainingOptions& options, const OnStep& on_step)
 
 struct GenerationOptions {
   model::Config config;
-  std::optional<kernels::CpuChoice> cpu;  ///< absent: the first of kernels::cpu_choices()
+  std::optional<kernels::CpuChoice> cpu = {};  ///< absent: the first of kernels::cpu_choices()
   DType precision = DType::kBf16;
   std::int64_t prompt_tokens = 512;  ///< of the prompt that is timed
   std::int64_t depth = 0;            ///< tokens in the cache before the first one is generated
@@ -189,7 +189,7 @@ Generation measure_generation(const GenerationOptions& options);
 
 struct ScoringOptions {
   model::Config config;
-  std::optional<kernels::CpuChoice> cpu;  ///< absent: the first of kernels::cpu_choices()
+  std::optional<kernels::CpuChoice> cpu = {};  ///< absent: the first of kernels::cpu_choices()
   std::int64_t length = 0;
   std::int64_t batch = 1;
   DType precision = DType::kBf16;

@@ -11,8 +11,8 @@ namespace train {
 /// Facts of a run that are no options: train.json's key "facts".
 struct RunFacts {
   model::Config config;
-  std::string data_fingerprint;           ///< 16 hex digits
-  std::optional<kernels::CpuChoice> cpu;  ///< what it computes with, so that its bits stay
+  std::string data_fingerprint;                ///< 16 hex digits
+  std::optional<kernels::CpuChoice> cpu = {};  ///< what it computes with, so that its bits stay
 };
 
 /// What train.json holds.
