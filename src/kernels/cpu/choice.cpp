@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kSources = {"own", "onednn", "plain"};
 
-bool has_own(DType /*type*/, Isa /*isa*/) { return false; }
+bool has_own(DType type, Isa isa) { return make_own_products(type, isa) != nullptr; }
 
 /// oneDNN has bf16 products from AVX512_BF16 on; see make_onednn_products.
 bool has_onednn(DType type, Isa isa) {
@@ -130,7 +130,7 @@ std::string_view name_of(Source source) { return kSources.at(static_cast<std::si
 std::unique_ptr<Products> make_products(DType type, const Choice& choice) {
   switch (choice.source) {
     case Source::kOwn:
-      return nullptr;
+      return make_own_products(type, choice.isa);
     case Source::kOneDnn:
       return make_onednn_products(type, choice.isa);
     case Source::kPlain:
