@@ -56,8 +56,11 @@ LoadedModel load_for_inference(const ModelOptions& options, const CommonOptions&
   const auto start = std::chrono::steady_clock::now();
   const kernels::WeightFormat format =
       options.precision ? format_of(*options.precision) : model::stored_format(folder);
-  const kernels::CpuChoice cpu = choose_cpu(common, type_of(format));
-  auto backend = kernels::make_inference_backend(kernels::Device::kCpu, format, &cpu);
+  // Only bf16 has more than one way that could be the fastest.
+  std::optional<kernels::CpuChoice> cpu;
+  if (format == kernels::WeightFormat::kBf16) cpu = choose_cpu(common, base::DType::kBf16);
+  auto backend =
+      kernels::make_inference_backend(kernels::Device::kCpu, format, cpu ? &*cpu : nullptr);
   if (format == kernels::WeightFormat::kBf16 && !kernels::bf16_products_in_hardware()) {
     note(common, "this processor has no bf16 products: bf16 is converted to fp32 on the way in");
   }

@@ -522,8 +522,10 @@ std::unique_ptr<Backend> make_backend(Device device, DType compute_type, const C
                                       : make_cpu_backend(compute_type, choice);
 }
 
-std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format) {
-  return device == Device::kReference ? make_reference_backend(format) : make_cpu_backend(format);
+std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format,
+                                                const CpuChoice* choice) {
+  return device == Device::kReference ? make_reference_backend(format)
+                                      : make_cpu_backend(format, choice);
 }
 
 }  // namespace kernels

@@ -356,15 +356,18 @@ std::vector<double> try_cpu_choices(DType compute_type, const std::vector<CpuCho
 /// Makes a backend that computes in `compute_type` (f32 or bf16), its weights' copies in the same.
 /// `choice`: what the cpu backend computes with, whatever GPT2_CPU_ISA says; null: the first of
 /// cpu_choices(). Throws Error where this processor or build lacks it.
-/// The environment variable GPT2_CPU_ISA (generic, avx2, avx512, avx512_bf16, amx) caps the instruction set of the cpu backend, oneDNN's included; an unknown value, or one
-/// this processor lacks, is an Error, never a silent fallback. oneDNN takes its cap once: another
-/// value later in the same process is an Error too.
+/// The environment variable GPT2_CPU_ISA (generic, avx2, avx512, avx512_bf16, amx) caps the
+/// instruction set of the cpu backend, oneDNN's included; an unknown value, or one this processor
+/// lacks, is an Error, never a silent fallback. oneDNN takes its cap once: another value later in
+/// the same process is an Error too.
 std::unique_ptr<Backend> make_backend(Device device, DType compute_type,
                                       const CpuChoice* choice = nullptr);
 
 /// Makes a backend for inference with weights in `format`. It computes in f32 for kF32, else in
-/// bf16. As make_backend() otherwise.
-std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format);
+/// bf16. As make_backend() otherwise; of `choice` only the instruction set matters, since the
+/// products have to be ones whose weights can be read back.
+std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format,
+                                                const CpuChoice* choice = nullptr);
 
 /// Instruction sets this processor can run, weakest first: "generic", "avx2", "avx512",
 /// "avx512_bf16", "amx".

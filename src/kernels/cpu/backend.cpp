@@ -442,8 +442,12 @@ std::unique_ptr<Backend> make_cpu_backend(DType compute_type, const CpuChoice* c
   return std::make_unique<cpu::CpuBackend>(compute_type, chosen);
 }
 
-std::unique_ptr<Backend> make_cpu_backend(WeightFormat format) {
-  return std::make_unique<cpu::CpuBackend>(format, cpu::chosen_isa());
+std::unique_ptr<Backend> make_cpu_backend(WeightFormat format, const CpuChoice* choice) {
+  const cpu::Isa isa =
+      choice == nullptr
+          ? cpu::chosen_isa()
+          : cpu::to_choice(format == WeightFormat::kF32 ? DType::kF32 : DType::kBf16, *choice).isa;
+  return std::make_unique<cpu::CpuBackend>(format, isa);
 }
 
 }  // namespace kernels

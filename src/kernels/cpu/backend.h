@@ -11,6 +11,6 @@ namespace kernels {
 /// null, the first of cpu_choices(). Throws Error as make_backend() says.
 std::unique_ptr<Backend> make_cpu_backend(DType compute_type, const CpuChoice* choice);
 /// The same for inference with weights in `format`: it computes in f32 for kF32, else in bf16.
-std::unique_ptr<Backend> make_cpu_backend(WeightFormat format);
+std::unique_ptr<Backend> make_cpu_backend(WeightFormat format, const CpuChoice* choice);
 
 }  // namespace kernels
