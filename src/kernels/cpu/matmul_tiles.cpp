@@ -65,6 +65,7 @@ class TileProducts final : public Products {
   }
 
   void multiply(const Multiplication& op) override {
+    if (is_long(op)) return multiply_slices(op);
     const TileProduct product{.c = op.c,
                               .a = op.a,
                               .packed = op.packed,
@@ -74,7 +75,10 @@ class TileProducts final : public Products {
                               .k = op.k,
                               .n = op.n,
                               .after = op.after,
+                              .a_stride = op.k,
+                              .panel_bytes = panel_bytes(op.k),
                               .c_is_f32 = op.c_type == DType::kF32,
+                              .add = false,
                               .stream = streams(op)};
     const Cut cut = multiply_cut(op.m, op.k, op.n);
     run(op.m, op.n, cut, table_.multiply_scratch(op.k, cut.columns),
@@ -104,9 +108,11 @@ class TileProducts final : public Products {
       const Cut cut = transposed_cut(m, n);
       bytes = table_.transposed_scratch(cut.rows, cut.columns);
     } else {
-      bytes = table_.multiply_scratch(k, multiply_cut(m, k, n).columns);
+      const std::int64_t slice = std::min(k, k > kLongSum ? kSlice : k);
+      bytes = table_.multiply_scratch(slice, multiply_cut(m, slice, n).columns);
     }
-    return static_cast<std::size_t>(bytes * base::thread_count());
+    const std::int64_t sums = !transposed && k > kLongSum ? m * n * 4 : 0;
+    return static_cast<std::size_t>(bytes * base::thread_count() + sums);
   }
 
  private:
@@ -124,6 +130,48 @@ class TileProducts final : public Products {
                     .column = column,
                     .columns = std::min(cut.columns, n - column)},
            scratch + bytes * base::thread_index());
+    });
+  }
+
+  /// From here on a sum is taken in slices of k: of longer panels not even one stays in L2.
+  static constexpr std::int64_t kLongSum = 8192;
+  static constexpr std::int64_t kSlice = 2048;
+
+  static std::int64_t panel_bytes(std::int64_t k) { return round_up(k, kTile) * kTile * 2; }
+
+  static bool is_long(const Multiplication& op) {
+    return op.k > kLongSum && op.after == After::kNone && op.bias == nullptr;
+  }
+
+  /// c = a b, one slice of k after the other, added up in f32.
+  void multiply_slices(const Multiplication& op) {
+    const bool c_is_f32 = op.c_type == DType::kF32;
+    float* sums = c_is_f32 ? static_cast<float*>(op.c)
+                           : sums_.take_floats(static_cast<std::size_t>(op.m * op.n));
+    for (std::int64_t first = 0; first < op.k; first += kSlice) {
+      const std::int64_t k = std::min(kSlice, op.k - first);
+      const TileProduct slice{.c = sums,
+                              .a = static_cast<const std::byte*>(op.a) + first * 2,
+                              .packed = op.packed + first / kTile * kTilePairBytes,
+                              .bias = nullptr,
+                              .pre = nullptr,
+                              .m = op.m,
+                              .k = k,
+                              .n = op.n,
+                              .after = After::kNone,
+                              .a_stride = op.k,
+                              .panel_bytes = panel_bytes(op.k),
+                              .c_is_f32 = true,
+                              .add = first > 0,
+                              .stream = false};
+      const Cut cut = multiply_cut(op.m, k, op.n);
+      run(op.m, op.n, cut, table_.multiply_scratch(k, cut.columns),
+          [&](const TilePart& part, void* scratch) { table_.multiply(slice, part, scratch); });
+    }
+    if (c_is_f32) return;
+    auto* c = static_cast<base::Bf16*>(op.c);
+    base::parallel_ranges(op.m * op.n, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) c[i] = base::to_bf16(sums[i]);
     });
   }
 
@@ -172,6 +220,7 @@ class TileProducts final : public Products {
 
   const TileTable& table_;
   Scratch scratch_;
+  Scratch sums_;
 };
 
 }  // namespace

@@ -34,7 +34,10 @@ struct TileProduct {
   std::int64_t k;
   std::int64_t n;
   After after;
+  std::int64_t a_stride;     ///< elements from row to row of a; k, but for a slice of a long sum
+  std::int64_t panel_bytes;  ///< from panel to panel of b
   bool c_is_f32;
+  bool add;     ///< c += a b; f32 only
   bool stream;  ///< c and pre are too large for caches: write past them; rows of whole lines
 };
 
