@@ -37,6 +37,22 @@ struct alignas(64) TileShapes {
 /// The tiles' instructions do not tell the compiler which memory they touch.
 inline void settle_memory() { asm volatile("" ::: "memory"); }
 
+/// finish_panel() for rows [begin, end) of two whole panels with a bias, both loaded once.
+inline void finish_pairs(const IntegerProduct& op, const std::int32_t* sums, Index row,
+                         Index output, Index begin, Index end) {
+  const F32 scales[2] = {load(op.scales + output), load(op.scales + output + kPanel)};
+  const F32 biases[2] = {load(op.bias + output), load(op.bias + output + kPanel)};
+  for (Index r = begin; r < end; ++r) {
+    const F32 row_scale = splat(op.row_scales[row + r]);
+    const I32 zero_point = I32{} + 128 * op.row_sums[row + r];
+    for (int p = 0; p < 2; ++p) {
+      const auto* from = reinterpret_cast<const I32*>(sums + r * kSumsStride + p * kPanel);
+      const F32 value = __builtin_convertvector(*from - zero_point, F32) * scales[p] * row_scale;
+      finish_value(op, value + biases[p], row + r, output + p * kPanel, Whole{});
+    }
+  }
+}
+
 /// Sums that wait to be finished while the next tiles are computed: tiles and vectors work side by
 /// side only where their instructions alternate.
 struct Pending {
@@ -49,6 +65,12 @@ struct Pending {
 
   /// Finishes up to `wanted` of the rows that are left.
   void advance(const IntegerProduct& op, Index wanted) {
+    if (panels == 2 && op.bias != nullptr && (panel + 2) * kPanel <= op.outputs) {
+      const Index end = next + wanted < rows ? next + wanted : rows;
+      finish_pairs(op, sums, row, panel * kPanel, next, end);
+      next = end;
+      return;
+    }
     for (; wanted > 0 && next < rows; --wanted, ++next) {
       finish_panel(op, sums + next * kSumsStride, row + next, panel);
       if (panels == 2) finish_panel(op, sums + next * kSumsStride + kPanel, row + next, panel + 1);
