@@ -8,12 +8,14 @@
 #include "base/parallel.h"
 #include "cli/bench.h"
 #include "cli/cpu_choice.h"
+#include "cli/model_input.h"
 
 namespace cli {
 namespace {
 
 constexpr double kGiga = 1e9;
 constexpr double kPeakSeconds = 2;
+const std::vector<std::string> kFormats = {"fp32", "bf16", "int8", "int4"};
 
 const CLI::Range kFromZero(std::int64_t{0}, INT64_MAX, "NONNEGATIVE");
 const CLI::Range kFromOne(std::int64_t{1}, INT64_MAX, "POSITIVE");
@@ -39,7 +41,7 @@ CLI::App& add_bench_command(CLI::App& parent, const std::string& name, const std
   return command;
 }
 
-void add_shape(CLI::App& command, BenchOptions& o) {
+void add_shape(CLI::App& command, BenchOptions& o, const std::vector<std::string>& precisions) {
   command.add_option("--preset", o.preset, "Shape of the model")
       ->check(CLI::IsMember(model::preset_names()))
       ->capture_default_str();
@@ -51,8 +53,8 @@ void add_shape(CLI::App& command, BenchOptions& o) {
         std::tuple{"--context", &o.context, "Tokens of a window, instead of the preset's"}}) {
     command.add_option(flag, *value, help)->check(kFromOne);
   }
-  command.add_option("--precision", o.precision, "bf16 or fp32")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
+  command.add_option("--precision", o.precision, "Number format")
+      ->check(CLI::IsMember(precisions))
       ->capture_default_str();
 }
 
@@ -138,7 +140,7 @@ void run_bench_score(BenchOptions& o) {
        .cpu = o.cpu,
        .length = config.context,
        .batch = o.micro_batch,
-       .precision = o.type(),
+       .format = format_of(o.precision),
        .steps = o.steps,
        .clock = o.clock()},
       show_steps(status, o.steps, static_cast<double>(o.micro_batch * config.context)));
@@ -152,7 +154,8 @@ void run_bench_generate(BenchOptions& o) {
   check_size(o, config, 1, /*training=*/false);
   const measure::Generation result = measure::measure_generation({.config = config,
                                                                   .cpu = o.cpu,
-                                                                  .precision = o.type(),
+                                                                  .format = format_of(o.precision),
+                                                                  .batch = o.streams,
                                                                   .prompt_tokens = o.prompt_tokens,
                                                                   .depth = o.depth,
                                                                   .tokens = o.tokens,
@@ -176,7 +179,7 @@ void add_bench(CLI::App& app) {
 
   CLI::App& training =
       add_bench_command(bench, "train", "Steps of training: forward, backward, clipping, AdamW", o);
-  add_shape(training, o);
+  add_shape(training, o, {"fp32", "bf16"});
   training.add_option("--micro-batch", o.micro_batch, "Windows computed at once")
       ->check(kFromOne)
       ->capture_default_str();
@@ -194,12 +197,15 @@ void add_bench(CLI::App& app) {
 
   CLI::App& generate =
       add_bench_command(bench, "generate", "A prompt, and tokens one after another", o);
-  add_shape(generate, o);
+  add_shape(generate, o, kFormats);
   generate.add_option("--prompt-tokens", o.prompt_tokens, "Tokens of the prompt")
       ->check(kFromOne)
       ->capture_default_str();
   generate.add_option("--depth", o.depth, "Tokens before the first one that is generated")
       ->check(kFromZero)
+      ->capture_default_str();
+  generate.add_option("--batch", o.streams, "Sequences that are continued at once")
+      ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   generate.add_option("-n,--max-tokens", o.tokens, "Tokens to generate")
       ->check(kFromOne)
@@ -207,7 +213,7 @@ void add_bench(CLI::App& app) {
   generate.callback([options] { run_bench_generate(*options); });
 
   CLI::App& score = add_bench_command(bench, "score", "Losses of batches, without gradients", o);
-  add_shape(score, o);
+  add_shape(score, o, kFormats);
   score.add_option("--micro-batch,--batch", o.micro_batch, "Windows computed at once")
       ->check(kFromOne)
       ->capture_default_str();

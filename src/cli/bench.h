@@ -25,12 +25,14 @@ struct BenchOptions {
   std::int64_t prompt_tokens = 512;
   std::int64_t depth = 0;
   std::int64_t tokens = 128;
+  std::int64_t streams = 1;
 
   std::optional<kernels::CpuChoice> cpu;  ///< what is computed with; chosen when a command runs
 
   base::Clock clock() const { return cpu_time ? base::Clock::kThread : base::Clock::kWall; }
   model::Recompute recomputed() const { return train::recompute_names().at(recompute); }
-  base::DType type() const { return precision == "bf16" ? base::DType::kBf16 : base::DType::kF32; }
+  /// The compute type: integers are weights only.
+  base::DType type() const { return precision == "fp32" ? base::DType::kF32 : base::DType::kBf16; }
 };
 
 /// Each prints a table, or one JSON object where the options ask for it, to stdout.

@@ -364,8 +364,8 @@ std::unique_ptr<Backend> make_backend(Device device, DType compute_type,
                                       const CpuChoice* choice = nullptr);
 
 /// Makes a backend for inference with weights in `format`. It computes in f32 for kF32, else in
-/// bf16. As make_backend() otherwise; of `choice` only the instruction set matters, since the
-/// products have to be ones whose weights can be read back.
+/// bf16. As make_backend() otherwise.
+/// `choice`: decides the instruction set of weights in kF32 and kBf16; null: the strongest.
 std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format,
                                                 const CpuChoice* choice = nullptr);
 

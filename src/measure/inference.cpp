@@ -2,6 +2,7 @@
 // arithmetic for the prompt, reading for the tokens.
 
 #include <algorithm>
+#include <span>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -37,20 +38,25 @@ class Bench {
  public:
   explicit Bench(const GenerationOptions& options)
       : options_(options),
-        model_(options.config,
-               kernels::make_backend(kernels::Device::kCpu, options.precision,
-                                     options.cpu ? &*options.cpu : nullptr),
-               /*trainable=*/false),
-        cache_(options.config, options.precision),
-        logits_(static_cast<std::size_t>(options.config.vocab_size)) {
+        model_(model::Gpt2::for_inference(
+            options.config,
+            kernels::make_inference_backend(kernels::Device::kCpu, options.format,
+                                            options.cpu ? &*options.cpu : nullptr))),
+        logits_(static_cast<std::size_t>(options.config.vocab_size * options.batch)),
+        ids_(static_cast<std::size_t>(options.batch)) {
+    for (std::int64_t i = 0; i < options.batch; ++i) {
+      caches_.emplace_back(options.config, model_.backend().compute_type());
+    }
+    for (model::KvCache& cache : caches_) pointers_.push_back(&cache);
+    result_.batch = static_cast<double>(options.batch);
     model_.initialize(kSeed);
     result_.backend = model_.backend().description();
     result_.weight_bytes = packed_weight_bytes(options.config, model_.backend());
     result_.prompt_tokens = static_cast<double>(options.prompt_tokens);
     result_.prompt_flops = prompt_flops(options.config, options.prompt_tokens);
-    result_.planned_bytes =
-        model::Gpt2::plan(options.config, model_.backend(), 1, options.prompt_tokens, false)
-            .total();
+    const model::MemoryPlan plan =
+        model::Gpt2::plan(options.config, model_.backend(), 1, options.prompt_tokens, false);
+    result_.planned_bytes = plan.total() - plan.parameters;  // there are no f32 masters
   }
 
   Generation run() {
@@ -67,37 +73,57 @@ class Bench {
   }
 
  private:
-  /// Seconds of feeding `count` random tokens.
-  double feed(std::int64_t count) {
-    std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
+  void draw(std::span<std::int32_t> ids) {
     for (std::int32_t& id : ids) {
       id = static_cast<std::int32_t>(base::random_below(
           static_cast<std::uint64_t>(options_.config.vocab_size), kSeed, 0, drawn_++));
     }
+  }
+
+  /// Seconds of feeding one sequence `count` random tokens.
+  double feed(model::KvCache& cache, std::int64_t count) {
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
+    draw(ids);
+    const std::span logits =
+        std::span(logits_).first(static_cast<std::size_t>(options_.config.vocab_size));
     const double begun = base::seconds(options_.clock);
-    model_.decode(cache_, ids, logits_);
+    model_.decode(cache, ids, logits);
+    return base::seconds(options_.clock) - begun;
+  }
+
+  /// Seconds of one token for every sequence.
+  double step() {
+    draw(ids_);
+    const double begun = base::seconds(options_.clock);
+    if (pointers_.size() == 1) {
+      model_.decode(caches_.front(), ids_, logits_);
+    } else {
+      model_.decode_batch(pointers_, ids_, logits_);
+    }
     return base::seconds(options_.clock) - begun;
   }
 
   void prompts() {
-    const kernels::Limit limit = limit_of(options_.precision);
-    if (options_.prompt_tokens == 0) return;
-    feed(options_.prompt_tokens);
+    const kernels::Limit limit = limit_of(options_.format);
+    model::KvCache& cache = caches_.front();
+    feed(cache, options_.prompt_tokens);
     model_.backend().start_profile(options_.clock);
     for (int i = 0; i < kPrompts; ++i) {
       result_.peaks.add(meter_.measure(limit, kPeakSeconds, options_.clock));
-      cache_.truncate(0);
-      result_.prompt_seconds.add(feed(options_.prompt_tokens));
+      cache.truncate(0);
+      result_.prompt_seconds.add(feed(cache, options_.prompt_tokens));
     }
     result_.peaks.add(meter_.measure(limit, kPeakSeconds, options_.clock));
     prompt_profile_ = model_.backend().profile();
   }
 
   void tokens() {
-    cache_.truncate(0);
-    if (options_.depth > 0) feed(options_.depth);
-    for (std::int64_t i = 0; i < kWarmUp; ++i) feed(1);
-    cache_.truncate(options_.depth);
+    for (model::KvCache& cache : caches_) {
+      cache.truncate(0);
+      if (options_.depth > 0) feed(cache, options_.depth);
+    }
+    for (std::int64_t i = 0; i < kWarmUp; ++i) step();
+    for (model::KvCache& cache : caches_) cache.truncate(options_.depth);
     model_.backend().start_profile(options_.clock);
     const auto look = [&] {
       return meter_.measure(kernels::Limit::kRead, kReadSeconds, options_.clock);
@@ -108,7 +134,7 @@ class Bench {
       const std::int64_t group = std::min(kGroup, options_.tokens - done);
       double seconds = 0;
       for (std::int64_t i = 0; i < group; ++i, ++done) {
-        const double own = feed(1);
+        const double own = step();
         result_.token_seconds.add(own);
         seconds += own;
       }
@@ -122,9 +148,11 @@ class Bench {
 
   const GenerationOptions& options_;
   model::Gpt2 model_;
-  model::KvCache cache_;
+  std::vector<model::KvCache> caches_;
+  std::vector<model::KvCache*> pointers_;
   kernels::LimitMeter meter_;
-  std::vector<float> logits_;
+  std::vector<float> logits_;      // (batch, V)
+  std::vector<std::int32_t> ids_;  // (batch)
   std::uint64_t drawn_ = 0;
   std::vector<kernels::OperationTotals> prompt_profile_;
   Generation result_;
@@ -134,6 +162,7 @@ class Bench {
 
 Generation measure_generation(const GenerationOptions& options) {
   const std::int64_t context = options.config.context;
+  if (options.batch < 1) base::fail("batch: expected 1 or more, got {}", options.batch);
   if (options.tokens < 1) base::fail("tokens: expected 1 or more, got {}", options.tokens);
   if (options.prompt_tokens < 1 || options.prompt_tokens > context) {
     base::fail("prompt of {} tokens: expected 1 to the model's context of {}",

@@ -46,6 +46,11 @@ kernels::Limit limit_of(DType compute_type) {
   return compute_type == DType::kF32 ? kernels::Limit::kF32 : kernels::Limit::kBf16;
 }
 
+kernels::Limit limit_of(kernels::WeightFormat format) {
+  if (kernels::is_integer(format)) return kernels::Limit::kInt8;
+  return limit_of(format == kernels::WeightFormat::kF32 ? DType::kF32 : DType::kBf16);
+}
+
 // ---- what has to be computed ------------------------------------------------------------------
 
 namespace {

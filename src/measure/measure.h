@@ -54,6 +54,8 @@ Machine measure_machine(double seconds, Clock clock);
 
 /// The limit of products in a compute type.
 kernels::Limit limit_of(DType compute_type);
+/// That of products with weights in a format: int8's for the integers.
+kernels::Limit limit_of(kernels::WeightFormat format);
 
 // ---- choosing by measurement ------------------------------------------------------------------
 
@@ -151,7 +153,8 @@ Training measure_training(const TrainingOptions& options, const OnStep& on_step)
 struct GenerationOptions {
   model::Config config;
   std::optional<kernels::CpuChoice> cpu = {};  ///< absent: the first of kernels::cpu_choices()
-  DType precision = DType::kBf16;
+  kernels::WeightFormat format = kernels::WeightFormat::kBf16;
+  std::int64_t batch = 1;            ///< sequences that are continued at once
   std::int64_t prompt_tokens = 512;  ///< of the prompt that is timed
   std::int64_t depth = 0;            ///< tokens in the cache before the first one is generated
   std::int64_t tokens = 128;         ///< to generate
@@ -163,10 +166,11 @@ struct Generation {
   double prompt_tokens = 0;
   Series prompt_seconds;
   Series peaks;             ///< in turns with the prompts
-  double weight_bytes = 0;  ///< that one token reads
-  Series token_seconds;
-  Series reads;      ///< bytes a second, in turns with groups of tokens
-  Series fractions;  ///< of each group: weight bytes a second over the reads beside it
+  double weight_bytes = 0;  ///< that one step reads
+  double batch = 1;
+  Series token_seconds;  ///< of steps, each a token of every sequence
+  Series reads;          ///< bytes a second, in turns with groups of tokens
+  Series fractions;      ///< of each group: weight bytes a second over the reads beside it
   std::uint64_t planned_bytes = 0;
   std::uint64_t resident_bytes = 0;
   std::string backend;
@@ -177,9 +181,9 @@ struct Generation {
   double prompt_fraction_of_peak() const {
     return prompt_flops / prompt_seconds.median() / peaks.median();
   }
-  double tokens_per_second() const { return 1 / token_seconds.median(); }
-  double best_tokens_per_second() const { return 1 / token_seconds.smallest(); }
-  double bytes_per_second() const { return weight_bytes * tokens_per_second(); }
+  double tokens_per_second() const { return batch / token_seconds.median(); }
+  double best_tokens_per_second() const { return batch / token_seconds.smallest(); }
+  double bytes_per_second() const { return weight_bytes / token_seconds.median(); }
 };
 
 /// Prompts and single tokens through a key-value cache, on random weights.
@@ -192,7 +196,7 @@ struct ScoringOptions {
   std::optional<kernels::CpuChoice> cpu = {};  ///< absent: the first of kernels::cpu_choices()
   std::int64_t length = 0;
   std::int64_t batch = 1;
-  DType precision = DType::kBf16;
+  kernels::WeightFormat format = kernels::WeightFormat::kBf16;
   std::int64_t steps = 3;  ///< batches
   Clock clock = Clock::kWall;
 };

@@ -32,7 +32,7 @@ std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocab, std
 /// One untimed call of `step`, then `steps` timed ones with a look at the peak around each.
 void run_steps(Training& result, kernels::Backend& backend, std::int64_t steps, Clock clock,
                const std::function<void()>& step, const OnStep& on_step) {
-  const kernels::Limit limit = limit_of(backend.compute_type());
+  const kernels::Limit limit = limit_of(backend.weight_format());
   kernels::LimitMeter meter;
   const auto timed = [&](std::int64_t number) {
     const double begun = base::seconds(clock);
@@ -102,15 +102,16 @@ Training measure_training(const TrainingOptions& options, const OnStep& on_step)
 
 Training measure_scoring(const ScoringOptions& options, const OnStep& on_step) {
   const model::Config& config = options.config;
-  auto backend = kernels::make_backend(kernels::Device::kCpu, options.precision,
-                                       options.cpu ? &*options.cpu : nullptr);
+  auto backend = kernels::make_inference_backend(kernels::Device::kCpu, options.format,
+                                                 options.cpu ? &*options.cpu : nullptr);
   Training result;
-  result.planned_bytes =
-      model::Gpt2::plan(config, *backend, options.batch, options.length, false).total();
+  const model::MemoryPlan plan =
+      model::Gpt2::plan(config, *backend, options.batch, options.length, false);
+  result.planned_bytes = plan.total() - plan.parameters;  // there are no f32 masters
   result.tokens_per_step = static_cast<double>(options.batch * options.length);
   result.flops_per_token = scoring_flops_per_token(config, options.length);
 
-  model::Gpt2 model(config, std::move(backend), /*trainable=*/false);
+  model::Gpt2 model = model::Gpt2::for_inference(config, std::move(backend));
   model.initialize(kSeed);
   const std::int64_t rows = options.batch * options.length;
   const std::vector<std::int32_t> ids = random_ids(rows, config.vocab_size, 0);

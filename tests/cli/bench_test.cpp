@@ -129,7 +129,7 @@ TEST(BenchTrain, RefusesAModelThatDoesNotFit) {
 }
 
 TEST(BenchGenerate, PrintsOneObject) {
-  for (const std::string precision : {"bf16", "fp32"}) {
+  for (const std::string precision : {"bf16", "fp32", "int8", "int4"}) {
     const json object =
         object_of(bench("generate", {"--prompt-tokens", "20", "--max-tokens", "6", "--precision",
                                      precision, "--threads", "1", "--json"}));
@@ -142,6 +142,15 @@ TEST(BenchGenerate, PrintsOneObject) {
     EXPECT_GT(milliseconds_of(object["operations"]), 0);
     EXPECT_GT(milliseconds_of(object["prompt_operations"]), 0);
   }
+}
+
+TEST(BenchGenerate, ContinuesSeveralSequencesAtOnce) {
+  const json object = object_of(bench("generate", {"--prompt-tokens", "8", "--max-tokens", "4",
+                                                   "--batch", "3", "--threads", "1", "--json"}));
+  expect_positive(object, {"tokens_per_second", "token_ms"});
+  EXPECT_EQ(object["batch"], 3);
+  const double speed = object["tokens_per_second"];
+  EXPECT_NEAR(speed, 3 / object["token_ms"].get<double>() * 1e3, speed * 1e-6);
 }
 
 TEST(BenchGenerate, NamesWhatTheContextCannotHold) {

@@ -129,18 +129,24 @@ TEST(MeasureScoring, HasNoBackwardPass) {
 }
 
 TEST(MeasureGeneration, TimesThePromptAndEachToken) {
-  for (const DType type : {DType::kF32, DType::kBf16}) {
-    const Generation result = measure_generation(
-        {.config = tiny(), .precision = type, .prompt_tokens = 20, .depth = 7, .tokens = 10});
+  using enum kernels::WeightFormat;
+  for (const kernels::WeightFormat format : {kF32, kBf16, kInt8, kInt4}) {
+    const Generation result = measure_generation({.config = tiny(),
+                                                  .format = format,
+                                                  .batch = format == kF32 ? 3 : 1,
+                                                  .prompt_tokens = 20,
+                                                  .depth = 7,
+                                                  .tokens = 10});
     EXPECT_EQ(result.token_seconds.values().size(), 10U);
     EXPECT_THAT(result.token_seconds.values(), Each(Gt(0)));
     EXPECT_EQ(result.fractions.values().size(), 2U);
     EXPECT_THAT(result.fractions.values(), Each(Gt(0)));
     EXPECT_GT(result.prompt_tokens_per_second(), 0);
     EXPECT_GT(result.prompt_fraction_of_peak(), 0);
-    // At least the weights themselves: 2 blocks of 12 C^2 and the head.
-    EXPECT_GE(result.weight_bytes,
-              static_cast<double>(base::size_of(type)) * (2 * 12 * 32 * 32 + 300 * 32));
+    // At least half a byte for each weight: 2 blocks of 12 C^2 and the head.
+    EXPECT_GE(result.weight_bytes, (2 * 12 * 32 * 32 + 300 * 32) / 2.0);
+    EXPECT_DOUBLE_EQ(result.bytes_per_second() / result.tokens_per_second(),
+                     result.weight_bytes / result.batch);
     EXPECT_EQ(row_of(result.operations, "attention_cached")->calls, 2);
     EXPECT_EQ(row_of(result.prompt_operations, "attention_cached")->calls, 2);
   }

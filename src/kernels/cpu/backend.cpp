@@ -443,11 +443,11 @@ std::unique_ptr<Backend> make_cpu_backend(DType compute_type, const CpuChoice* c
 }
 
 std::unique_ptr<Backend> make_cpu_backend(WeightFormat format, const CpuChoice* choice) {
-  const cpu::Isa isa =
-      choice == nullptr
-          ? cpu::chosen_isa()
-          : cpu::to_choice(format == WeightFormat::kF32 ? DType::kF32 : DType::kBf16, *choice).isa;
-  return std::make_unique<cpu::CpuBackend>(format, isa);
+  if (is_integer(format) || choice == nullptr) {
+    return std::make_unique<cpu::CpuBackend>(format, cpu::chosen_isa());
+  }
+  const DType type = format == WeightFormat::kF32 ? DType::kF32 : DType::kBf16;
+  return std::make_unique<cpu::CpuBackend>(format, cpu::to_choice(type, *choice).isa);
 }
 
 }  // namespace kernels
