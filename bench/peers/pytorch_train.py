@@ -60,7 +60,7 @@ class Gpt2(nn.Module):
         for block in self.blocks:
             x = block(x)
         logits = F.linear(self.ln_f(x), self.wte.weight)
-        return F.cross_entropy(logits.view(-1, VOCABULARY).float(), targets.view(-1))
+        return F.cross_entropy(logits.view(-1, VOCABULARY).float(), targets.reshape(-1))
 
 
 def main():
