@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -53,10 +54,15 @@ Sizes sizes_from_environment() {
 /// A backend and memory for one operation at a time.
 struct Bench {
   Bench(DType compute_type, const Sizes& sizes)
-      : type(compute_type),
+      : Bench(sizes, kernels::make_backend(kernels::Device::kCpu, compute_type)) {}
+  /// For inference with weights in `format`.
+  Bench(kernels::WeightFormat format, const Sizes& sizes)
+      : Bench(sizes, kernels::make_inference_backend(kernels::Device::kCpu, format)) {}
+  Bench(const Sizes& sizes, std::unique_ptr<Backend> made)
+      : type(made->compute_type()),
         s(sizes),
         arena(std::size_t{3} << 30),
-        backend(kernels::make_backend(kernels::Device::kCpu, compute_type)) {}
+        backend(std::move(made)) {}
 
   /// Values of about that deviation, made quickly: uniform, from a linear congruence.
   View take(DType element, Shape shape, float deviation = 1.0F) {
@@ -135,6 +141,27 @@ void linear(benchmark::State& state, DType type, const Sizes& s, std::int64_t k,
     } else {
       b.backend->linear_forward(out, gelu_out ? extra : View(), inp, weight, bias,
                                 epilogue(gelu_out));
+    }
+  });
+}
+
+/// The products of inference, by the bytes of their weights for few rows.
+void packed_linear(benchmark::State& state, kernels::WeightFormat format, const Sizes& s,
+                   std::int64_t rows, bool head) {
+  Bench b(format, s);
+  const std::int64_t k = s.channels;
+  const std::int64_t m = head ? s.padded() : 4 * s.channels;
+  const PackedWeight weight =
+      b.weight(k, m, head ? kernels::WeightOrder::kOutIn : kernels::WeightOrder::kInOut);
+  const View inp = b.compute({rows, k});
+  const View out = head ? b.floats({rows, m}) : b.compute({rows, m});
+  const View bias = b.floats({m});
+  const auto bytes = b.backend->packed_bytes(k, m, weight.order, false).forward;
+  run(state, 2.0 * static_cast<double>(rows * k * m), static_cast<double>(bytes), [&] {
+    if (head) {
+      b.backend->head_logits(out, inp, weight, m);
+    } else {
+      b.backend->linear_forward(out, {}, inp, weight, bias, kernels::Epilogue::kGelu);
     }
   });
 }
@@ -238,6 +265,21 @@ void adamw(benchmark::State& state, DType type, const Sizes& s) {
   run(state, 0, bytes, [&] { b.backend->adamw_step(parameter, gradient, m, v, {}, &wte); });
 }
 
+void register_packed(kernels::WeightFormat format, const Sizes& s) {
+  for (const bool head : {false, true}) {
+    for (const std::int64_t rows : {1, 4, 16, 512}) {
+      const std::string name = std::string(kernels::name_of(format)) +
+                               (head ? "_weights/head_logits/" : "_weights/fc+gelu/") +
+                               std::to_string(rows);
+      benchmark::RegisterBenchmark(
+          name.c_str(),
+          [=](benchmark::State& state) { packed_linear(state, format, s, rows, head); })
+          ->Unit(benchmark::kMillisecond)
+          ->UseRealTime();
+    }
+  }
+}
+
 void register_all(DType type, const Sizes& s) {
   const std::int64_t c = s.channels;
   const auto add = [&](const std::string& name, std::function<void(benchmark::State&)> body) {
@@ -282,6 +324,10 @@ int main(int argc, char** argv) {
     benchmark::AddCustomContext(std::string(base::name_of(type)),
                                 kernels::make_backend(kernels::Device::kCpu, type)->description());
     register_all(type, sizes);
+  }
+  for (const auto format : {kernels::WeightFormat::kF32, kernels::WeightFormat::kBf16,
+                            kernels::WeightFormat::kInt8, kernels::WeightFormat::kInt4}) {
+    register_packed(format, sizes);
   }
   benchmark::RunSpecifiedBenchmarks();
   return 0;
