@@ -38,7 +38,7 @@ struct TypeName {
 constexpr TypeName kTypes[] = {
     {"F32", 4, base::DType::kF32}, {"BF16", 2, base::DType::kBf16}, {"F16", 2, base::DType::kF16},
     {"F64", 8, base::DType::kF64}, {"I32", 4, base::DType::kI32},   {"BOOL", 1, std::nullopt},
-    {"U8", 1, base::DType::kU8},    {"I8", 1, base::DType::kI8},         {"F8_E4M3", 1, std::nullopt},
+    {"U8", 1, base::DType::kU8},   {"I8", 1, base::DType::kI8},     {"F8_E4M3", 1, std::nullopt},
     {"F8_E5M2", 1, std::nullopt},  {"F8_E8M0", 1, std::nullopt},    {"I16", 2, std::nullopt},
     {"U16", 2, std::nullopt},      {"U32", 4, std::nullopt},        {"I64", 8, std::nullopt},
     {"U64", 8, std::nullopt},
