@@ -72,7 +72,7 @@ TEST_F(ChooseCpu, MeasuresOnceAndKeepsTheResult) {
     best = std::max(best, first.rates[i]);
     if (first.choices[i] == first.choice) chosen = first.rates[i];
   }
-  EXPECT_GE(chosen, best / 1.04);  // but for a tie, the fastest
+  EXPECT_GE(chosen, best / 1.11);  // nearly the fastest: the first of those that tie
 
   const CpuChoices second = choose();
   EXPECT_EQ(second.origin, Origin::kCached);
