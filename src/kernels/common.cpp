@@ -102,24 +102,6 @@ void with_type(std::string_view name, DType type, Body&& body) {
   base::fail("convert: {}: expected type f32, bf16 or f16, got {}", name, base::name_of(type));
 }
 
-/// Sum of squares of one block. Independent accumulators let the loop vectorise without
-/// reordering anything the source does not say.
-double block_squares(const float* values, std::int64_t count) {
-  constexpr std::int64_t kLanes = 16;
-  std::array<double, kLanes> sums{};
-  std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-      const auto value = static_cast<double>(values[i + lane]);
-      sums[static_cast<std::size_t>(lane)] += value * value;
-    }
-  }
-  double total = 0;
-  for (const double sum : sums) total += sum;
-  for (; i < count; ++i) total += static_cast<double>(values[i]) * static_cast<double>(values[i]);
-  return total;
-}
-
 }  // namespace
 
 void Backend::fill_zero(View out) {
@@ -152,6 +134,14 @@ void Backend::convert(View out, ConstView inp) {
   });
 }
 
+double Backend::do_sum_of_squares(const float* values, std::int64_t count) const {
+  double total = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    total += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+  }
+  return total;
+}
+
 double Backend::squared_norm(ConstView values) {
   base::require_type("squared_norm", "values", values, DType::kF32);
   const Timed timed(*this, "squared_norm", {.bytes = bytes_of({values})});
@@ -160,7 +150,7 @@ double Backend::squared_norm(ConstView values) {
   block_sums_.resize(static_cast<std::size_t>(blocks));
   for_each_block(values.elements(), [&](std::int64_t begin, std::int64_t end) {
     block_sums_[static_cast<std::size_t>(begin / kBlock)] =
-        block_squares(data + begin, end - begin);
+        do_sum_of_squares(data + begin, end - begin);
   });
   double total = 0;
   for (const double sum : block_sums_) total += sum;

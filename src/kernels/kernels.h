@@ -322,6 +322,8 @@ class Backend {
                               Gradient gradient) = 0;
   virtual void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                               std::int64_t vocab) = 0;
+  /// Of one of the blocks that squared_norm() adds up, on the calling thread.
+  virtual double do_sum_of_squares(const float* values, std::int64_t count) const;
   virtual void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
                              const PackedWeight* copies) = 0;
 

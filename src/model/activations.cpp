@@ -13,21 +13,22 @@ void lay_out(base::Arena& arena, const Config& config, DType type, TrainingActiv
   const auto f32 = [&](Shape shape) { return arena.take(DType::kF32, shape); };
   const auto a = [&](Shape shape) { return arena.take(type, shape); };
   t.forward.blocks.resize(static_cast<std::size_t>(config.layers));
-  const bool cheap = t.recompute != Recompute::kNone;   // GELU and LayerNorm are computed again
+  const bool cheap = t.recompute != Recompute::kNone;   // GELU is computed again
   const bool dear = t.recompute == Recompute::kBlock;   // and everything else
   const BlockActivations& first = t.forward.blocks[0];  // whose buffers the others may share
   for (BlockActivations& b : t.forward.blocks) {
+    const bool owns_ln = &b == &first;  // computed again whatever the mode: a hundredth of a step
     const bool owns_cheap = !cheap || &b == &first;
     const bool owns_dear = !dear || &b == &first;
     b = {.res = f32({rows, c}),
-         .ln1 = owns_cheap ? a({rows, c}) : first.ln1,
+         .ln1 = owns_ln ? a({rows, c}) : first.ln1,
          .ln1_mean = owns_dear ? f32({rows}) : first.ln1_mean,
          .ln1_rstd = owns_dear ? f32({rows}) : first.ln1_rstd,
          .qkv = owns_dear ? a({rows, 3 * c}) : first.qkv,
          .att = owns_dear ? a({rows, c}) : first.att,
          .lse = owns_dear ? f32({t.batch, config.heads, t.length}) : first.lse,
          .mid = owns_dear ? f32({rows, c}) : first.mid,
-         .ln2 = owns_cheap ? a({rows, c}) : first.ln2,
+         .ln2 = owns_ln ? a({rows, c}) : first.ln2,
          .ln2_mean = owns_dear ? f32({rows}) : first.ln2_mean,
          .ln2_rstd = owns_dear ? f32({rows}) : first.ln2_rstd,
          .pre = owns_dear ? a({rows, 4 * c}) : first.pre,

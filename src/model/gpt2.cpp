@@ -62,13 +62,13 @@ void restore_block(Backend& k, const BlockParameters& p, const BlockCopies& w,
                    const BlockActivations& a, View branch, Recompute recompute) {
   if (recompute == Recompute::kBlock) {
     block_forward_to_hidden(k, p, w, a, branch, a.res, {}, {});
-  } else if (recompute == Recompute::kGelu) {
-    k.add_layernorm_forward(a.res, a.ln1, a.ln1_mean, a.ln1_rstd, a.res, {}, p.ln1_weight,
-                            p.ln1_bias);
-    k.add_layernorm_forward(a.mid, a.ln2, a.ln2_mean, a.ln2_rstd, a.mid, {}, p.ln2_weight,
-                            p.ln2_bias);
-    k.gelu_forward(a.hidden, a.pre);
+    return;
   }
+  k.add_layernorm_forward(a.res, a.ln1, a.ln1_mean, a.ln1_rstd, a.res, {}, p.ln1_weight,
+                          p.ln1_bias);
+  k.add_layernorm_forward(a.mid, a.ln2, a.ln2_mean, a.ln2_rstd, a.mid, {}, p.ln2_weight,
+                          p.ln2_bias);
+  if (recompute == Recompute::kGelu) k.gelu_forward(a.hidden, a.pre);
 }
 
 /// The gradients of one block, from its output's in s.dres (and in s.dbranch, in A) to its input's.

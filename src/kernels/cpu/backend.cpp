@@ -379,6 +379,10 @@ class CpuBackend final : public Backend {
 
   // ---- optimizer ------------------------------------------------------------------------------
 
+  double do_sum_of_squares(const float* values, std::int64_t count) const override {
+    return table_.sum_of_squares(values, count);
+  }
+
   void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
                      const PackedWeight* copies) override {
     // The corrections in double: 1 - beta^step loses digits while beta^step is near 1.

@@ -192,15 +192,16 @@ class TileProducts final : public Products {
     constexpr std::int64_t kPanelsBytes = 800 << 10;
     const std::int64_t most =
         std::max(kTile, kPanelsBytes / (round_up(k, kTile) * 2) / kTile * kTile);
-    const std::int64_t columns = even_part(n, parts(n, most));
+    // Rows of one tile cannot be shared out: then columns are.
+    const std::int64_t count = parts(n, most);
+    const std::int64_t columns = even_part(n, m <= kTile ? parts_for_threads(n, count, 1) : count);
     return {even_part(m, parts_for_threads(m, 1, parts(n, columns))), columns};
   }
 
-  /// Sums of a part stay in L2 beside a piece of both operands. Wide, since the transposition of a
-  /// piece of a is paid for each part beside another.
+  /// Sums of a part stay in L2 beside two pieces of both operands.
   static Cut transposed_cut(std::int64_t m, std::int64_t n) {
     constexpr std::int64_t kColumns = 512;
-    constexpr std::int64_t kElements = 384 * kColumns;
+    constexpr std::int64_t kElements = 384 * 384;
     const std::int64_t columns = even_part(n, parts(n, kColumns));
     const std::int64_t rows = std::max(kTile, kElements / columns / kTile * kTile);
     return {even_part(m, parts_for_threads(m, parts(m, rows), parts(n, columns))), columns};

@@ -168,6 +168,7 @@ struct KernelTable {
   void (*add)(float* out, const float* a, const float* b, std::int64_t count);
   /// out += a.
   void (*accumulate)(float* out, const float* a, std::int64_t count);
+  double (*sum_of_squares)(const float* values, std::int64_t count);
   void (*adamw)(const AdamWStep& op, std::int64_t begin, std::int64_t end);
 };
 
