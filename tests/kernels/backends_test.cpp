@@ -119,6 +119,16 @@ TEST_P(Backends, AttentionOverLengths) {
     check(Attention{2, 2, length, 16});
     check(AttentionBackward{2, 2, length, 16});
   }
+  check(AttentionBackward{1, 1, 255, 16});  // groups of 256 keys
+  check(AttentionBackward{1, 1, 577, 20});
+}
+
+TEST_P(Backends, AttentionWhoseScoresRiseAlongTheKeys) {
+  // Each block of keys outdoes what was summed before it.
+  for (const double score : {1.0, 16.0, 256.0}) {
+    SCOPED_TRACE(score);
+    check(Attention{1, 2, 200, 16, score, true});
+  }
 }
 
 TEST_P(Backends, AttentionOverHeadSizes) {
@@ -383,6 +393,26 @@ TEST_P(Backends, NanIsNeverHidden) {
     EXPECT_TRUE(std::isnan(backend->head_loss_forward(losses, inp, wte, integers({3, 4}), 97)));
     EXPECT_TRUE(std::isnan(losses.at(0)));
     EXPECT_FALSE(std::isnan(losses.at(1)));
+  }
+}
+
+TEST_P(Backends, NanOfAKeyReachesAllThatSeeItInAnyBlock) {
+  const auto backend = make_backend(GetParam().device, GetParam().type);
+  const DType type = GetParam().type;
+  constexpr std::int64_t kLength = 330;
+  Draw draw(type);
+  const Tensor good = draw({kLength, 3 * 16}).as(type);
+  for (const std::int64_t key : {5, 70, 257}) {
+    for (const std::int64_t part : {1, 2}) {
+      SCOPED_TRACE(testing::Message() << key << " " << part);
+      Tensor qkv = good;
+      qkv.set(key * 48 + part * 16 + 3, std::numeric_limits<double>::quiet_NaN());
+      Tensor out(type, {kLength, 16}), lse(DType::kF32, {1, 1, kLength});
+      backend->attention_forward(out, lse, qkv);
+      for (std::int64_t row = 0; row < kLength; ++row) {
+        EXPECT_EQ(std::isnan(out.at(row * 16 + 3)), row >= key) << row;
+      }
+    }
   }
 }
 

@@ -144,7 +144,12 @@ Outputs Attention::operator()(Backend& backend, Draw draw) const {
   const DType type = backend.compute_type();
   const std::int64_t rows = batch * length;
   const std::int64_t channels = heads * head_size;
-  const Tensor qkv = draw_qkv(draw, rows, channels, score).as(type);
+  Tensor qkv = draw_qkv(draw, rows, channels, score).as(type);
+  for (std::int64_t row = 0; rising && row < rows; ++row) {
+    qkv.set(row * 3 * channels, std::sqrt(static_cast<double>(head_size)));
+    const auto step = static_cast<double>(row % length * 16 / length);  // exact in bf16
+    qkv.set(row * 3 * channels + channels, score * step / 4);
+  }
   Tensor out = unwritten(type, {rows, channels});
   Tensor lse = unwritten(DType::kF32, {batch, heads, length});
   backend.attention_forward(out, lse, qkv);

@@ -62,7 +62,8 @@ struct GeluForward {
 
 struct Attention {
   std::int64_t batch, heads, length, head_size;
-  double score = 1;  ///< standard deviation of the scores
+  double score = 1;     ///< standard deviation of the scores
+  bool rising = false;  ///< the first head's scores rise along the keys as well, by 4 * score
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 

@@ -19,13 +19,17 @@ using base::DType;
 /// Rows of a that are packed at a time, at most; and floats: half of an L2 cache of 1 MiB.
 constexpr std::int64_t kRows = 168;
 constexpr std::int64_t kRowFloats = kRows * 3 * kPanelDepth;
-/// Columns of a block, at least: each block packs its rows again.
-constexpr std::int64_t kColumns = 384;
+/// Columns of a block, at least: each block packs its rows again, at about a fifth of a nanosecond
+/// an element, where a column of it takes 0.01. Few rows wait for memory anyway, and where there
+/// are few blocks of rows, the threads have to share their columns.
+constexpr std::int64_t kColumns = 768;
+constexpr std::int64_t kSharedColumns = 192;
+constexpr std::int64_t kFewRowsColumns = 64;
+constexpr std::int64_t kFewRows = 16;
 /// Blocks a thread that are enough to be shared out evenly.
 constexpr std::int64_t kBlocks = 8;
-/// Rows of b that add_transposed packs at a time, and how many of those before the next panel.
+/// Rows of b that add_transposed packs at a time.
 constexpr std::int64_t kSumDepth = 2 * kPanelDepth;
-constexpr std::int64_t kPackRows = 16;
 /// Panels that add_transposed packs as one task.
 constexpr std::int64_t kPackPanels = 8;
 /// Floats that packing may write past the end.
@@ -49,7 +53,10 @@ Cut cut(std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t panel_colum
   result.row_blocks = std::min(result.row_blocks, m);
   const std::int64_t panels = parts(n, panel_columns);
   const std::int64_t wanted = parts(kBlocks * threads, result.row_blocks);
-  const std::int64_t most = std::max<std::int64_t>(n / kColumns, 1);
+  const std::int64_t least = m <= kFewRows                     ? kFewRowsColumns
+                             : result.row_blocks < 2 * threads ? kSharedColumns
+                                                               : kColumns;
+  const std::int64_t most = std::max<std::int64_t>(n / least, 1);
   result.panels = parts(panels, std::min(wanted, most));
   result.column_blocks = parts(panels, result.panels);
   const std::int64_t rows = parts(m, result.row_blocks);
@@ -228,12 +235,12 @@ class PanelProducts final : public Products {
       std::fill(op.column_sums + begin * columns, op.column_sums + std::min(end * columns, op.n),
                 0.0F);
     }
-    for (std::int64_t row = 0; row < depth; row += kPackRows) {
+    for (std::int64_t row = 0; row < depth; row += kPanelPackRows) {
       for (std::int64_t panel = begin; panel < end; ++panel) {
         const std::int64_t column = panel * columns;
         kernels_.pack_panel(packed + column * depth + row * columns,
                             at(op.b, (k + row) * op.n + column), op.n,
-                            std::min(kPackRows, depth - row), std::min(columns, op.n - column),
+                            std::min(kPanelPackRows, depth - row), std::min(columns, op.n - column),
                             op.column_sums == nullptr ? nullptr : op.column_sums + column);
       }
     }

@@ -24,6 +24,10 @@ inline constexpr std::int64_t kPanelDepth = 256;
 /// Source rows of pack_stripe(), a multiple of every table's `columns`.
 inline constexpr std::int64_t kPanelStripe = 64;
 
+/// Rows of memory that are packed into one panel before the next: the rows after them are fetched
+/// meanwhile.
+inline constexpr std::int64_t kPanelPackRows = 16;
+
 /// Rows of a packed times columns of b packed, over a stretch of k.
 struct PanelBlock {
   /// Sums so far (rows, columns); with f32 results c itself. Whole panels wide, unless it is c.
