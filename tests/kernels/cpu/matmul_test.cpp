@@ -27,7 +27,7 @@ constexpr std::array kSizes = {Sizes{1, 1, 1},    Sizes{2, 3, 5},      Sizes{7, 
                                Sizes{5, 64, 65},  Sizes{95, 255, 33},  Sizes{97, 257, 257},
                                Sizes{96, 16, 64}, Sizes{130, 300, 40}, Sizes{3, 520, 300},
                                Sizes{16, 64, 96}, Sizes{33, 800, 64},  Sizes{70, 32, 800},
-                               Sizes{12, 30, 32}, Sizes{23, 769, 48},  Sizes{400, 40, 330}};
+                               Sizes{12, 30, 32}, Sizes{23, 769, 48},  Sizes{400, 9, 330}};
 
 class Matmul : public testing::TestWithParam<DType> {
  protected:
