@@ -17,8 +17,9 @@ using kernels::CpuChoice;
 /// A later choice has to beat an earlier one by this much: measurements differ by chance, and our
 /// own products, which come first, promise that a row does not depend on those beside it.
 constexpr double kClearly = 1.1;
-/// Part of what a measurement holds for: another way to measure or to decide makes old files void.
-constexpr int kMethod = 2;
+/// Part of what a measurement holds for: another way to measure or to decide, or other products
+/// under a known name, make old files void.
+constexpr int kMethod = 3;
 
 /// What the first processor's entry in /proc/cpuinfo says under `key`.
 std::string processor_fact(const std::string& text, std::string_view key) {

@@ -77,6 +77,15 @@ const KernelTable& table_up_to(Isa isa) {
 
 const AttentionKernels* amx_attention() { return &kAmxAttentionTable; }
 
-const TileTable* tiles_up_to(Isa isa) { return isa == Isa::kAmx ? &kAmxTilesTable : nullptr; }
+const TileTable* tiles_up_to(Isa isa) {
+  switch (isa) {
+    case Isa::kAmx:
+      return &kAmxTilesTable;
+    case Isa::kAvx512Bf16:
+      return &kDotTilesTable;
+    default:
+      return nullptr;
+  }
+}
 
 }  // namespace kernels::cpu::detail

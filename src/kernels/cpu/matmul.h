@@ -113,8 +113,8 @@ std::unique_ptr<Products> make_integer_products(WeightFormat format, WeightOrder
 /// Our own products by f32 FMA on packed panels, on any instruction set; bf16 is widened in cache.
 std::unique_ptr<Products> make_panel_products(base::DType type, Isa isa);
 
-/// Our own products of bf16 tiles: AMX's or dot products. Null for other types and where the
-/// instruction set has neither.
+/// Our own products of bf16 tiles: AMX's, or dot products from AVX512_BF16 on. Null for other types
+/// and where the instruction set has neither.
 std::unique_ptr<Products> make_tile_products(base::DType type, Isa isa);
 
 /// The fastest of our own for a type on an instruction set; null where the plain ones have to

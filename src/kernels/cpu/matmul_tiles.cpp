@@ -81,7 +81,7 @@ class TileProducts final : public Products {
                               .add = false,
                               .stream = streams(op)};
     const Cut cut = multiply_cut(op.m, op.k, op.n);
-    run(op.m, op.n, cut, table_.multiply_scratch(op.k, cut.columns),
+    run(op.m, op.n, cut, table_.multiply_scratch(op.k, cut.rows, cut.columns),
         [&](const TilePart& part, void* scratch) { table_.multiply(product, part, scratch); });
   }
 
@@ -109,7 +109,8 @@ class TileProducts final : public Products {
       bytes = table_.transposed_scratch(cut.rows, cut.columns);
     } else {
       const std::int64_t slice = std::min(k, k > kLongSum ? kSlice : k);
-      bytes = table_.multiply_scratch(slice, multiply_cut(m, slice, n).columns);
+      const Cut cut = multiply_cut(m, slice, n);
+      bytes = table_.multiply_scratch(slice, cut.rows, cut.columns);
     }
     const std::int64_t sums = !transposed && k > kLongSum ? m * n * 4 : 0;
     return static_cast<std::size_t>(bytes * base::thread_count() + sums);
@@ -165,7 +166,7 @@ class TileProducts final : public Products {
                               .add = first > 0,
                               .stream = false};
       const Cut cut = multiply_cut(op.m, k, op.n);
-      run(op.m, op.n, cut, table_.multiply_scratch(k, cut.columns),
+      run(op.m, op.n, cut, table_.multiply_scratch(k, cut.rows, cut.columns),
           [&](const TilePart& part, void* scratch) { table_.multiply(slice, part, scratch); });
     }
     if (c_is_f32) return;
@@ -187,34 +188,46 @@ class TileProducts final : public Products {
            on_line(op.c) && on_line(op.pre);
   }
 
-  /// Columns of b that stay in L2 while all rows of a pass; rows so that every thread has work.
-  static Cut multiply_cut(std::int64_t m, std::int64_t k, std::int64_t n) {
-    constexpr std::int64_t kPanelsBytes = 800 << 10;
-    const std::int64_t most =
-        std::max(kTile, kPanelsBytes / (round_up(k, kTile) * 2) / kTile * kTile);
-    // Rows of one tile cannot be shared out: then columns are.
-    const std::int64_t count = parts(n, most);
-    const std::int64_t columns = even_part(n, m <= kTile ? parts_for_threads(n, count, 1) : count);
-    return {even_part(m, parts_for_threads(m, 1, parts(n, columns))), columns};
+  /// What stays in L2 (TileCuts), and parts so that every thread has work.
+  Cut multiply_cut(std::int64_t m, std::int64_t k, std::int64_t n) const {
+    const TileCuts& cuts = table_.cuts;
+    const std::int64_t depth_bytes = round_up(k, kTile) * 2;
+    if (cuts.row_bytes == 0) {
+      const std::int64_t most = whole(cuts.column_bytes / depth_bytes, kTile);
+      // Rows of one tile cannot be shared out: then columns are.
+      const std::int64_t count = parts(n, most);
+      const std::int64_t columns =
+          even_part(n, m <= kTile ? parts_for_threads(n, count, 1, kTile) : count, kTile);
+      return {even_part(m, parts_for_threads(m, 1, parts(n, columns), cuts.rows), cuts.rows),
+              columns};
+    }
+    const std::int64_t rows =
+        even_part(m, parts(m, whole(cuts.row_bytes / depth_bytes, cuts.rows)), cuts.rows);
+    return {rows, even_part(n, parts_for_threads(n, 1, parts(m, rows), kTile), kTile)};
   }
 
-  /// Sums of a part stay in L2 beside two pieces of both operands.
-  static Cut transposed_cut(std::int64_t m, std::int64_t n) {
-    constexpr std::int64_t kColumns = 512;
-    constexpr std::int64_t kElements = 384 * 384;
-    const std::int64_t columns = even_part(n, parts(n, kColumns));
-    const std::int64_t rows = std::max(kTile, kElements / columns / kTile * kTile);
-    return {even_part(m, parts_for_threads(m, parts(m, rows), parts(n, columns))), columns};
+  /// Sums of a part stay in L2 beside pieces of both operands.
+  Cut transposed_cut(std::int64_t m, std::int64_t n) const {
+    const TileCuts& cuts = table_.cuts;
+    const std::int64_t columns = even_part(n, parts(n, cuts.transposed_columns), kTile);
+    const std::int64_t rows = whole(cuts.transposed_elements / columns, cuts.rows);
+    const std::int64_t count = parts_for_threads(m, parts(m, rows), parts(n, columns), cuts.rows);
+    return {even_part(m, count, cuts.rows), columns};
   }
 
-  /// Size of the parts when `size` is cut into `count` of whole tiles.
-  static std::int64_t even_part(std::int64_t size, std::int64_t count) {
-    return round_up(parts(size, count), kTile);
+  /// `size` cut to a multiple, at least one.
+  static std::int64_t whole(std::int64_t size, std::int64_t multiple) {
+    return std::max(multiple, size / multiple * multiple);
   }
-  /// At least `count` parts of m such that, times `others`, all threads have the same number.
-  static std::int64_t parts_for_threads(std::int64_t m, std::int64_t count, std::int64_t others) {
+  /// Size of the parts when `size` is cut into `count` of whole multiples.
+  static std::int64_t even_part(std::int64_t size, std::int64_t count, std::int64_t multiple) {
+    return round_up(parts(size, count), multiple);
+  }
+  /// At least `count` parts of `size` such that, times `others`, all threads have the same number.
+  static std::int64_t parts_for_threads(std::int64_t size, std::int64_t count, std::int64_t others,
+                                        std::int64_t multiple) {
     const std::int64_t threads = base::thread_count();
-    const std::int64_t most = parts(m, kTile);
+    const std::int64_t most = parts(size, multiple);
     while (count < most && count * others % threads != 0 && count * others < 4 * threads) ++count;
     return std::min(count, most);
   }

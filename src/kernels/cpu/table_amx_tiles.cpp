@@ -12,6 +12,11 @@ namespace kernels::cpu {
 
 extern constexpr TileTable kAmxTilesTable = {
     .name = "amx",
+    .cuts = {.rows = kTile,
+             .row_bytes = 0,
+             .column_bytes = 800 << 10,
+             .transposed_columns = 512,
+             .transposed_elements = 384 * 384},
     .pack_stripe = pack_stripe,
     .multiply_scratch = multiply_scratch,
     .multiply = multiply,

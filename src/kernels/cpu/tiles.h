@@ -16,7 +16,7 @@
 
 namespace kernels::cpu {
 
-/// Rows and columns of c that are computed at a time, and the multiple to which k is padded.
+/// Columns of a panel, and the multiple to which k is padded.
 inline constexpr std::int64_t kTile = 32;
 /// Bytes of `kTile` of k of a panel.
 inline constexpr std::int64_t kTilePairBytes = 2 * 1024;
@@ -61,19 +61,34 @@ struct TilePart {
   std::int64_t columns;
 };
 
+/// How c is cut into parts whose operands stay in L2.
+struct TileCuts {
+  /// Parts are cut at multiples of so many rows.
+  std::int64_t rows;
+  /// Of a product: rows of a part, at most so many bytes of a, stay while all of b passes. 0:
+  /// columns of b do, while all rows pass.
+  std::int64_t row_bytes;
+  std::int64_t column_bytes;
+  /// Of a transposed product: columns, and elements of c.
+  std::int64_t transposed_columns;
+  std::int64_t transposed_elements;
+};
+
 struct TileTable {
   const char* name;
+  TileCuts cuts;
   /// packed = rows [begin, end) of the source, as Products::pack_stripe.
   void (*pack_stripe)(void* packed, const float* source, std::int64_t k, std::int64_t n,
                       bool transposed, std::int64_t begin, std::int64_t end);
-  /// Bytes of scratch, aligned to 64, for a part of so many columns.
-  std::int64_t (*multiply_scratch)(std::int64_t k, std::int64_t columns);
+  /// Bytes of scratch, a multiple of 64 and aligned to 64, for a part of so many rows and columns.
+  std::int64_t (*multiply_scratch)(std::int64_t k, std::int64_t rows, std::int64_t columns);
   void (*multiply)(const TileProduct& op, const TilePart& part, void* scratch);
-  /// Bytes of scratch, aligned to 64, for a part of so many rows and columns.
+  /// The same for a^T b.
   std::int64_t (*transposed_scratch)(std::int64_t rows, std::int64_t columns);
   void (*add_transposed)(const TileTransposedProduct& op, const TilePart& part, void* scratch);
 };
 
 extern const TileTable kAmxTilesTable;
+extern const TileTable kDotTilesTable;  ///< AVX512_BF16
 
 }  // namespace kernels::cpu

@@ -26,7 +26,8 @@ struct Sizes {
 constexpr std::array kSizes = {Sizes{1, 1, 1},    Sizes{2, 3, 5},      Sizes{7, 17, 31},
                                Sizes{5, 64, 65},  Sizes{95, 255, 33},  Sizes{97, 257, 257},
                                Sizes{96, 16, 64}, Sizes{130, 300, 40}, Sizes{3, 520, 300},
-                               Sizes{16, 64, 96}, Sizes{33, 800, 64},  Sizes{70, 32, 800}};
+                               Sizes{16, 64, 96}, Sizes{33, 800, 64},  Sizes{70, 32, 800},
+                               Sizes{12, 30, 32}, Sizes{23, 769, 48},  Sizes{400, 9, 330}};
 
 class Matmul : public testing::TestWithParam<DType> {
  protected:
@@ -230,43 +231,45 @@ TEST_P(Matmul, AppliesGeluAndItsGradient) {
 }
 
 TEST_P(Matmul, ARowDoesNotDependOnTheRowsBesideIt) {
-  const Sizes s{70, 800, 100};
   for (const auto& products : products_) {
     if (products->description().find("own") == std::string::npos) continue;  // oneDNN promises less
-    SCOPED_TRACE(products->description());
-    Draw draw(GetParam());
-    const Tensor a = draw({s.m, s.k}).as(GetParam());
-    const Tensor b = draw({s.k, s.n});
-    base::Arena arena(products->packed_bytes(s.k, s.n));
-    auto* packed = static_cast<std::byte*>(arena.take_bytes(products->packed_bytes(s.k, s.n)));
-    products->pack(packed, base::View(b).f32(), s.k, s.n, false);
-    const auto rows = [&](std::int64_t first, std::int64_t count) {
-      Tensor c = test::unwritten(DType::kF32, {count, s.n});
-      products->multiply({.c = base::View(c).data(),
-                          .c_type = DType::kF32,
-                          .a = base::View(a).rows(first, count).data(),
-                          .packed = packed,
-                          .bias = nullptr,
-                          .after = After::kNone,
-                          .pre = nullptr,
-                          .m = count,
-                          .k = s.k,
-                          .n = s.n});
-      return c;
-    };
-    const Tensor all = rows(0, s.m);
-    for (const auto& [first, count] : {std::pair<std::int64_t, std::int64_t>{0, 1},
-                                       {5, 2},
-                                       {16, 16},
-                                       {30, 17},
-                                       {33, 31},
-                                       {3, 33},
-                                       {69, 1}}) {
-      const Tensor some = rows(first, count);
-      const auto begin = static_cast<std::size_t>(first * s.n) * sizeof(float);
-      EXPECT_TRUE(std::equal(some.bytes().begin(), some.bytes().end(),
-                             all.bytes().begin() + static_cast<std::ptrdiff_t>(begin)))
-          << count << " rows from " << first;
+    // The second: rows in several parts, sums in many pieces.
+    for (const Sizes& s : {Sizes{70, 800, 100}, Sizes{100, 3000, 70}}) {
+      SCOPED_TRACE(testing::Message() << products->description() << " " << s.m);
+      Draw draw(GetParam());
+      const Tensor a = draw({s.m, s.k}).as(GetParam());
+      const Tensor b = draw({s.k, s.n});
+      base::Arena arena(products->packed_bytes(s.k, s.n));
+      auto* packed = static_cast<std::byte*>(arena.take_bytes(products->packed_bytes(s.k, s.n)));
+      products->pack(packed, base::View(b).f32(), s.k, s.n, false);
+      const auto rows = [&](std::int64_t first, std::int64_t count) {
+        Tensor c = test::unwritten(DType::kF32, {count, s.n});
+        products->multiply({.c = base::View(c).data(),
+                            .c_type = DType::kF32,
+                            .a = base::View(a).rows(first, count).data(),
+                            .packed = packed,
+                            .bias = nullptr,
+                            .after = After::kNone,
+                            .pre = nullptr,
+                            .m = count,
+                            .k = s.k,
+                            .n = s.n});
+        return c;
+      };
+      const Tensor all = rows(0, s.m);
+      for (const auto& [first, count] : {std::pair<std::int64_t, std::int64_t>{0, 1},
+                                         {5, 2},
+                                         {16, 16},
+                                         {30, 17},
+                                         {33, 31},
+                                         {3, 33},
+                                         {69, 1}}) {
+        const Tensor some = rows(first, count);
+        const auto begin = static_cast<std::size_t>(first * s.n) * sizeof(float);
+        EXPECT_TRUE(std::equal(some.bytes().begin(), some.bytes().end(),
+                               all.bytes().begin() + static_cast<std::ptrdiff_t>(begin)))
+            << count << " rows from " << first;
+      }
     }
   }
 }
