@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "text/cpu/isa.h"
 #include "text/slow_tokenizer.h"
 #include "text/text_testing.h"
 
@@ -21,7 +22,7 @@ std::string random_word(text_testing::Random& random, std::string_view letters, 
 }
 
 TEST(Merger, AgreesWithTheSlowSearchAroundItsThreshold) {
-  Merger merger(text::Tokenizer::gpt2().tables());
+  Merger merger(text::Tokenizer::gpt2().tables(), text::cpu::chosen_kernels());
   text_testing::Random random(1);
   for (std::size_t size :
        {std::size_t{1}, std::size_t{2}, std::size_t{3}, std::size_t{50}, Merger::kShortBytes - 1,
@@ -85,7 +86,7 @@ TEST(Merger, FollowsRanksInAnyOrder) {
     const ShuffledMerges shuffled(seed);
     const text::Tokenizer tokenizer = shuffled.load();
     const SlowTokenizer slow(shuffled.tokens, shuffled.merges);
-    Merger merger(tokenizer.tables());
+    Merger merger(tokenizer.tables(), text::cpu::chosen_kernels());
     text_testing::Random random(seed);
     for (std::size_t size : {std::size_t{9}, Merger::kShortBytes, std::size_t{700}}) {
       for (const std::string_view letters : {"abc", "ab", "aab", "c", "abca"}) {
@@ -100,7 +101,7 @@ TEST(Merger, FollowsRanksInAnyOrder) {
 
 /// The long way and the short way on the same bytes: long pieces of many short repetitions.
 TEST(Merger, GoesBackToScratchAfterAMonster) {
-  Merger merger(text::Tokenizer::gpt2().tables());
+  Merger merger(text::Tokenizer::gpt2().tables(), text::cpu::chosen_kernels());
   Ids first;
   merger.merge(std::string(100'000, 'a'), first);
   Ids second;
