@@ -12,6 +12,12 @@
 namespace text {
 namespace {
 
+/// What a merge gives.
+TokenId result_of(const cpu::Merges& merges, std::uint32_t rank) {
+  return merges.results == nullptr ? static_cast<TokenId>(merges.first_result + rank)
+                                   : merges.results[rank];
+}
+
 /// Positions by rank: of the lowest rank all, in ascending order.
 ///
 /// Each rank has a chain of cache lines that positions are written to as they come. A merge's
@@ -130,7 +136,7 @@ class LongPiece {
   /// Merges the pairs of a rank; returns how many it came to before a lower rank turned up.
   std::size_t merge_rank(std::uint32_t rank, const std::vector<Index>& positions) {
     constexpr std::size_t kAhead = 12;  // nodes to ask for: about a memory access
-    const TokenId result = merges_.results[rank];
+    const TokenId result = result_of(merges_, rank);
     for (std::size_t i = 0; i < positions.size(); ++i) {
       if (i + kAhead < positions.size()) __builtin_prefetch(nodes_ + positions[i + kAhead]);
       if (nodes_[positions[i]].rank != rank) continue;  // merged with a neighbour since
@@ -210,7 +216,7 @@ std::size_t cpu::merge_medium(const Merges& merges, const char* piece, std::size
     const auto best = std::min_element(ranks.begin(), last - 1);
     if (*best == kNoRank) break;
     const auto at = static_cast<std::size_t>(best - ranks.begin());
-    tokens[at] = merges.results[*best];
+    tokens[at] = result_of(merges, *best);
     --count;
     std::copy(tokens + at + 2, tokens + count + 1, tokens + at + 1);
     std::copy(best + 1, last - 1, best);

@@ -84,6 +84,17 @@ std::vector<std::uint64_t> joined_bytes(const Vocabulary& vocabulary) {
   return joined;
 }
 
+/// Rank -> token, or nothing where the tokens follow each other in order of rank.
+std::vector<TokenId> results_of(const Vocabulary& vocabulary) {
+  std::vector<TokenId> results;
+  bool in_order = true;
+  for (const Merge& merge : vocabulary.merges) {
+    in_order = in_order && merge.result == vocabulary.merges.front().result + results.size();
+    results.push_back(merge.result);
+  }
+  return in_order ? std::vector<TokenId>() : results;
+}
+
 /// The ranks of pairs of single bytes. Two merges never have the same two tokens.
 std::vector<std::uint16_t> byte_ranks(const Vocabulary& vocabulary) {
   std::vector<int> byte_of(vocabulary.size(), -1);
@@ -122,8 +133,7 @@ Image make_image(const Vocabulary& vocabulary, const std::string& merges_name) {
                vocabulary.merges.size());
   }
   Writer writer;
-  std::vector<TokenId> results;
-  for (const Merge& merge : vocabulary.merges) results.push_back(merge.result);
+  const std::vector<TokenId> results = results_of(vocabulary);
   const std::vector<std::uint64_t> whole(vocabulary.size() / 64 + 1);
   writer.add(kBegins, vocabulary.begins.data(), vocabulary.begins.size());
   writer.add(kPool, vocabulary.pool.data(), vocabulary.pool.size(), Tokenizer::Tables::kReadable);
@@ -160,7 +170,9 @@ void Tokenizer::Tables::set_parts(std::span<const std::byte> image) {
   merges.buckets = pairs.data();
   merges.shift = static_cast<std::uint32_t>(32 - std::countr_zero(pairs.size()));
   merges.mask = static_cast<std::uint32_t>(pairs.size() - 1);
-  merges.results = section<TokenId>(image, kResults).data();
+  const auto results = section<TokenId>(image, kResults);
+  merges.results = results.empty() ? nullptr : results.data();
+  merges.first_result = list.empty() ? 0 : list.front().result;
   merges.byte_ids = section<TokenId>(image, kByteIds).data();
   merges.byte_ranks = section<std::uint16_t>(image, kByteRanks).data();
   merges.joined = section<std::uint64_t>(image, kJoined).data();

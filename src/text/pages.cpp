@@ -34,6 +34,13 @@ Pages::Pages(std::size_t bytes) : bytes_(bytes) {
   (void)::madvise(data_, bytes, MADV_HUGEPAGE);
 }
 
+void advise_huge(void* data, std::size_t bytes) {
+  const std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(data);
+  const std::uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
+  const std::uintptr_t last = (begin + bytes) / kHugePage * kHugePage;
+  if (first < last) (void)::madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+}
+
 void Pages::release() noexcept {
   if (data_ != nullptr) (void)::munmap(data_, bytes_);
   data_ = nullptr;

@@ -31,4 +31,7 @@ class Pages {
   std::size_t bytes_ = 0;
 };
 
+/// Asks for huge pages where memory that is not yet touched holds whole ones. A hint only.
+void advise_huge(void* data, std::size_t bytes);
+
 }  // namespace text

@@ -187,7 +187,7 @@ void Vocabulary::append_token(std::string_view bytes) {
 void Vocabulary::reserve_pairs(std::size_t merges_at_most) {
   cpu::PairBucket empty;
   std::memset(&empty, 0xFF, sizeof(empty));  // kNoRank everywhere
-  pairs.assign(std::bit_ceil(merges_at_most / 4 + 2), empty);
+  pairs.assign(std::bit_ceil(merges_at_most / 7 + 2), empty);
   merges.reserve(merges_at_most);
 }
 

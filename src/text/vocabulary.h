@@ -53,7 +53,8 @@ struct Vocabulary {
     return std::string_view(pool).substr(begins[id], begins[id + 1] - begins[id]);
   }
   void append_token(std::string_view bytes);
-  /// Makes room in `pairs`, about a third full.
+  /// Makes room in `pairs`, between a third and two thirds full: small enough for a second-level
+  /// cache, and look-ups beyond the first line are rare.
   void reserve_pairs(std::size_t merges_at_most);
   /// Adds a merge with the next rank; false where the two tokens have one already.
   bool append_merge(Merge merge);

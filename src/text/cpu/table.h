@@ -28,9 +28,10 @@ static_assert(sizeof(PairBucket) == 64);
 /// The merges as the loops read them. Everything is owned by the tokenizer's tables.
 struct Merges {
   const PairBucket* buckets;
-  std::uint32_t shift;              // bucket of a key: key * kPairHash >> shift
-  std::uint32_t mask;               // number of buckets - 1
-  const std::uint16_t* results;     // rank -> token
+  std::uint32_t shift;           // bucket of a key: key * kPairHash >> shift
+  std::uint32_t mask;            // number of buckets - 1
+  const std::uint16_t* results;  // rank -> token; null where that is first_result + rank
+  std::uint32_t first_result;
   const std::uint16_t* byte_ids;    // byte -> token
   const std::uint16_t* byte_ranks;  // first byte << 8 | second byte -> rank of the two
   const std::uint64_t* joined;      // a bit for each two bytes: some merge joins across them
@@ -104,6 +105,7 @@ struct Cache {
   std::size_t capacity;  // of entries, a power of two
   std::size_t most;      // to which capacity may grow
   std::size_t used;
+  std::size_t full;  // it grows when so many are used
   LongEntry* long_entries;
   std::size_t long_capacity;  // a power of two
 };
