@@ -1,5 +1,4 @@
-// Two ways to merge longer pieces: a quadratic search, and a queue of ranks for those that would
-// make the search slow.
+// Merging long pieces: a queue of ranks over a list of tokens.
 
 #include "text/bpe.h"
 
@@ -33,9 +32,7 @@ class RankQueue {
     if (head == kNoChunk || chunks_[head].count == Chunk::kPositions) {
       words_[rank / 64] |= std::uint64_t{1} << rank % 64;
       summary_[rank / 4096] |= std::uint64_t{1} << rank / 64 % 64;
-      heads_[rank] = static_cast<std::uint32_t>(chunks_.size());
-      chunks_.push_back({});
-      chunks_.back().previous = head;
+      heads_[rank] = new_chunk(head);
       head = heads_[rank];
     }
     Chunk& chunk = chunks_[head];
@@ -64,6 +61,7 @@ class RankQueue {
       const Chunk& chunk = chunks_[chain_[i - 1]];
       positions.insert(positions.end(), chunk.positions, chunk.positions + chunk.count);
     }
+    free_.insert(free_.end(), chain_.begin(), chain_.end());
     heads_[rank] = kNoChunk;
     words_[rank / 64] &= ~(std::uint64_t{1} << rank % 64);
     if (words_[rank / 64] == 0) summary_[rank / 4096] &= ~(std::uint64_t{1} << rank / 64 % 64);
@@ -81,8 +79,21 @@ class RankQueue {
     std::uint32_t count;
     Index positions[kPositions];
   };
+  std::uint32_t new_chunk(std::uint32_t previous) {
+    if (free_.empty()) {
+      free_.push_back(static_cast<std::uint32_t>(chunks_.size()));
+      chunks_.emplace_back();
+    }
+    const std::uint32_t at = free_.back();
+    free_.pop_back();
+    chunks_[at].previous = previous;
+    chunks_[at].count = 0;
+    return at;
+  }
+
   std::vector<std::uint32_t> heads_;
   std::vector<Chunk> chunks_;
+  std::vector<std::uint32_t> free_;
   std::vector<std::uint32_t> chain_;
   std::array<std::uint64_t, kRanks / 64> words_{};  // a bit for each rank with positions
   std::array<std::uint64_t, kRanks / 4096> summary_{};
@@ -187,44 +198,7 @@ void merge_long(const cpu::Merges& merges, const cpu::Kernels& kernels, std::str
   long_piece.append_ids(ids);
 }
 
-/// As the kernels' rank, without an instruction set.
-std::uint16_t rank_of(const cpu::Merges& merges, TokenId left, TokenId right) {
-  const std::uint32_t key = std::uint32_t{left} << 16 | right;
-  for (std::uint32_t at = key * cpu::kPairHash >> merges.shift;; at = (at + 1) & merges.mask) {
-    const cpu::PairBucket& bucket = merges.buckets[at];
-    for (std::size_t i = 0; i < cpu::PairBucket::kPairs; ++i) {
-      if (bucket.ranks[i] == cpu::kNoRank) return cpu::kNoRank;
-      if (bucket.keys[i] == key) return bucket.ranks[i];
-    }
-    if (bucket.next != cpu::kLookOn) return cpu::kNoRank;
-  }
-}
-
 }  // namespace
-
-std::size_t cpu::merge_medium(const Merges& merges, const char* piece, std::size_t bytes,
-                              std::uint16_t* tokens) {
-  std::array<std::uint16_t, kMediumBytes> ranks;  // ranks[i]: of the pair (i, i + 1)
-  std::size_t count = bytes;
-  const auto byte = [piece](std::size_t i) { return static_cast<std::uint8_t>(piece[i]); };
-  for (std::size_t i = 0; i < count; ++i) {
-    tokens[i] = merges.byte_ids[byte(i)];
-    if (i > 0) ranks[i - 1] = merges.byte_ranks[byte(i - 1) << 8 | byte(i)];
-  }
-  while (count > 1) {
-    const auto last = ranks.begin() + static_cast<std::ptrdiff_t>(count);
-    const auto best = std::min_element(ranks.begin(), last - 1);
-    if (*best == kNoRank) break;
-    const auto at = static_cast<std::size_t>(best - ranks.begin());
-    tokens[at] = result_of(merges, *best);
-    --count;
-    std::copy(tokens + at + 2, tokens + count + 1, tokens + at + 1);
-    std::copy(best + 1, last - 1, best);
-    if (at + 1 < count) ranks[at] = rank_of(merges, tokens[at], tokens[at + 1]);
-    if (at > 0) ranks[at - 1] = rank_of(merges, tokens[at - 1], tokens[at]);
-  }
-  return count;
-}
 
 Merger::Merger(const Tokenizer::Tables& tables, const cpu::Kernels& kernels)
     : merges_(tables.merges), kernels_(kernels) {}
@@ -233,7 +207,8 @@ Merger::~Merger() = default;
 void Merger::merge(std::string_view piece, std::vector<TokenId>& ids) {
   if (piece.size() <= kShortBytes) {
     std::array<TokenId, kShortBytes> tokens;
-    const std::size_t count = cpu::merge_medium(merges_, piece.data(), piece.size(), tokens.data());
+    const std::size_t count =
+        kernels_.merge_medium(merges_, piece.data(), piece.size(), tokens.data());
     ids.insert(ids.end(), tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(count));
   } else if (piece.size() < 0xFFFFFFFF) {
     merge_long<std::uint32_t>(merges_, kernels_, piece, ids);

@@ -151,6 +151,27 @@ void Encoder::encode(std::string_view bytes, std::vector<TokenId>& ids, SpecialT
   }
 }
 
+std::string_view Encoder::instruction_set() const { return state_->kernels.name; }
+
+std::vector<std::string_view> cut_for_threads(std::string_view bytes, std::size_t parts) {
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  std::vector<std::string_view> found;
+  std::size_t begin = 0;
+  for (std::size_t part = 1; part <= parts && begin < bytes.size(); ++part) {
+    std::size_t end = std::max(begin + 1, bytes.size() / parts * part);
+    // A piece always starts where white space follows a letter, and nothing before it depends on
+    // what comes then.
+    while (end < bytes.size() &&
+           !(is_letter(bytes[end - 1]) && (bytes[end] == ' ' || bytes[end] == '\n'))) {
+      ++end;
+    }
+    if (part == parts) end = bytes.size();
+    found.push_back(bytes.substr(begin, end - begin));
+    begin = end;
+  }
+  return found;
+}
+
 std::vector<TokenId> encode(const Tokenizer& tokenizer, std::string_view bytes,
                             SpecialTokens special) {
   std::vector<TokenId> ids;

@@ -91,6 +91,8 @@ class Encoder {
   /// Appends the ids of `bytes` to `ids`.
   void encode(std::string_view bytes, std::vector<TokenId>& ids,
               SpecialTokens special = SpecialTokens::kAsText);
+  /// "generic", "avx2" or "avx512".
+  std::string_view instruction_set() const;
 
  private:
   struct State;
@@ -100,6 +102,10 @@ class Encoder {
 /// Encodes once, with a cache made and thrown away: for prompts, not for corpora.
 std::vector<TokenId> encode(const Tokenizer& tokenizer, std::string_view bytes,
                             SpecialTokens special = SpecialTokens::kAsText);
+
+/// Cuts a text into at most `parts` texts of about the same size, for as many threads: the ids of
+/// the parts, one after another, are those of the whole.
+std::vector<std::string_view> cut_for_threads(std::string_view bytes, std::size_t parts);
 
 /// Turns ids into text as they come, holding back a character until all its bytes are there.
 class StreamDecoder {

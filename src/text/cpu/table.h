@@ -125,13 +125,8 @@ inline constexpr std::size_t kGroupIds = kGroup * 16;
 
 /// The longest piece of Kernels::merge.
 inline constexpr std::size_t kMostMergedBytes = 32;
-/// The longest one that merge_medium takes.
+/// The longest of Kernels::merge_medium, a quadratic search.
 inline constexpr std::size_t kMediumBytes = 256;
-
-/// The ids of a piece of 1 to kMediumBytes bytes by a plain quadratic search (bpe.cpp); returns how
-/// many.
-std::size_t merge_medium(const Merges& merges, const char* piece, std::size_t bytes,
-                         std::uint16_t* ids);
 
 /// What the loops ask of the encoder (encoder.cpp).
 /// Takes the first `count` ids of the block.
@@ -155,6 +150,9 @@ struct Kernels {
   /// The ids of a piece of 1 to kMostMergedBytes bytes; returns how many.
   std::size_t (*merge)(const Merges& merges, const char* piece, std::size_t bytes,
                        std::uint16_t* ids);
+  /// The same for 1 to kMediumBytes bytes.
+  std::size_t (*merge_medium)(const Merges& merges, const char* piece, std::size_t bytes,
+                              std::uint16_t* ids);
   /// The rank of two tokens; kNoRank where no merge joins them.
   std::uint16_t (*rank)(const Merges& merges, std::uint32_t left, std::uint32_t right);
   /// Puts pieces that are one token into free entries: token i is pool[begins[i], begins[i + 1])

@@ -12,7 +12,12 @@
 
 namespace text::cpu {
 
-extern constexpr Kernels kGenericTable = {
-    .name = "generic", .encode = encode, .cut = cut, .merge = merge, .rank = rank_of, .seed = seed};
+extern constexpr Kernels kGenericTable = {.name = "generic",
+                                          .encode = encode,
+                                          .cut = cut,
+                                          .merge = merge,
+                                          .merge_medium = merge_medium,
+                                          .rank = rank_of,
+                                          .seed = seed};
 
 }  // namespace text::cpu
