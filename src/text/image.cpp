@@ -13,7 +13,7 @@ namespace text {
 namespace {
 
 /// Changes with the layout.
-constexpr std::uint32_t kMagic = 0x42504501;
+constexpr std::uint32_t kMagic = 0x42504502;
 constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
 enum Section : std::uint8_t {
@@ -78,7 +78,7 @@ std::vector<std::uint64_t> joined_bytes(const Vocabulary& vocabulary) {
   for (const Merge& merge : vocabulary.merges) {
     const auto left = static_cast<std::uint8_t>(vocabulary.bytes(merge.left).back());
     const auto right = static_cast<std::uint8_t>(vocabulary.bytes(merge.right).front());
-    const std::size_t two = std::size_t{left} << 8 | right;
+    const std::size_t two = left | std::size_t{right} << 8;
     joined[two / 64] |= std::uint64_t{1} << two % 64;
   }
   return joined;

@@ -34,7 +34,7 @@ struct Merges {
   std::uint32_t first_result;
   const std::uint16_t* byte_ids;    // byte -> token
   const std::uint16_t* byte_ranks;  // first byte << 8 | second byte -> rank of the two
-  const std::uint64_t* joined;      // a bit for each two bytes: some merge joins across them
+  const std::uint64_t* joined;  // bit first | second << 8: some merge joins across the two bytes
 };
 
 /// Fibonacci hashing: 2^32 / golden ratio.
