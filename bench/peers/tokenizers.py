@@ -48,17 +48,18 @@ def encoder_of(library: str):
         encoding = tiktoken.Encoding("gpt2", pat_str=PATTERN, mergeable_ranks=ranks(),
                                      special_tokens={"<|endoftext|>": 50256})
         return lambda text: encoding.encode_to_numpy(text, disallowed_special=()), str
-    if library == "gigatoken":
-        import gigatoken
-        with tempfile.NamedTemporaryFile("w", suffix=".tiktoken") as file:
-            for token, rank in ranks().items():
-                file.write(f"{base64.b64encode(token).decode()} {rank}\n")
-            file.flush()
-            tokenizer = gigatoken.Tokenizer.from_tiktoken(file.name, "gpt2")
-        return tokenizer.encode, bytes
-    import wordchipper
-    tokenizer = wordchipper.Tokenizer.from_pretrained("openai:r50k_base")
-    return tokenizer.encode, str
+    with tempfile.TemporaryDirectory() as folder:
+        # Where wordchipper keeps what it would download.
+        file = Path(folder) / "io.crates.wordchipper/openai/r50k_base/r50k_base.tiktoken"
+        file.parent.mkdir(parents=True)
+        file.write_text("".join(f"{base64.b64encode(token).decode()} {rank}\n"
+                                for token, rank in ranks().items()))
+        if library == "gigatoken":
+            import gigatoken
+            return gigatoken.Tokenizer.from_tiktoken(str(file), "gpt2").encode, bytes
+        os.environ["XDG_CACHE_HOME"] = folder
+        import wordchipper
+        return wordchipper.Tokenizer.from_pretrained("openai:r50k_base").encode, str
 
 
 def seconds() -> float:
