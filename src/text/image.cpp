@@ -110,21 +110,6 @@ std::vector<std::uint16_t> byte_ranks(const Vocabulary& vocabulary) {
   return ranks;
 }
 
-/// Sets the bit of each token that its own bytes merge to.
-void mark_whole_tokens(Image& image) {
-  const Tokenizer::Tables tables(bytes_of(image));
-  auto* const whole = const_cast<std::uint64_t*>(tables.whole.data());  // of `image`, ours
-  TokenId ids[cpu::kMostMergedBytes];
-  for (std::size_t id = 0; id < tables.size(); ++id) {
-    const std::string_view bytes = tables.bytes(id);
-    if (bytes.empty() || bytes.size() > cpu::ShortEntry::kMostBytes) continue;
-    if (tables.is_literal(static_cast<TokenId>(id))) continue;
-    const std::size_t count =
-        cpu::kGenericTable.merge(tables.merges, bytes.data(), bytes.size(), ids);
-    if (count == 1 && ids[0] == id) whole[id / 64] |= std::uint64_t{1} << id % 64;
-  }
-}
-
 }  // namespace
 
 Image make_image(const Vocabulary& vocabulary, const std::string& merges_name) {
@@ -147,9 +132,21 @@ Image make_image(const Vocabulary& vocabulary, const std::string& merges_name) {
   writer.add(kByteRanks, ranks.data(), ranks.size());
   const auto joined = joined_bytes(vocabulary);
   writer.add(kJoined, joined.data(), joined.size());
-  Image image = writer.finish(vocabulary.end_of_text ? *vocabulary.end_of_text : kNone);
-  mark_whole_tokens(image);
-  return image;
+  return writer.finish(vocabulary.end_of_text ? *vocabulary.end_of_text : kNone);
+}
+
+void mark_whole_tokens(Image& image) {
+  const Tokenizer::Tables tables(bytes_of(image));
+  auto* const whole = const_cast<std::uint64_t*>(tables.whole.data());  // of `image`, ours
+  TokenId ids[cpu::kMostMergedBytes];
+  for (std::size_t id = 0; id < tables.size(); ++id) {
+    const std::string_view bytes = tables.bytes(id);
+    if (bytes.empty() || bytes.size() > cpu::ShortEntry::kMostBytes) continue;
+    if (tables.is_literal(static_cast<TokenId>(id))) continue;
+    const std::size_t count =
+        cpu::kGenericTable.merge(tables.merges, bytes.data(), bytes.size(), ids);
+    if (count == 1 && ids[0] == id) whole[id / 64] |= std::uint64_t{1} << id % 64;
+  }
 }
 
 Tokenizer::Tables::Tables(std::span<const std::byte> image) { set_parts(image); }

@@ -8,8 +8,8 @@
 int main(int count, char** arguments) {
   if (count != 3) return 2;
   const std::string vocab_bpe = base::read_file(arguments[1]);
-  const text::Image image =
-      text::make_image(text::vocabulary_from_vocab_bpe(vocab_bpe), "vocab.bpe");
+  text::Image image = text::make_image(text::vocabulary_from_vocab_bpe(vocab_bpe), "vocab.bpe");
+  text::mark_whole_tokens(image);
   base::write_file(arguments[2], base::as_text(std::as_bytes(std::span(image))));
   return 0;
 }

@@ -70,6 +70,11 @@ using Image = std::vector<ImageLine>;
 /// Throws Error naming `merges_name` when there are more merges than ranks.
 Image make_image(const Vocabulary& vocabulary, const std::string& merges_name);
 
+/// Sets the bit of each token of up to 15 bytes that its own bytes merge to, with which an encoder
+/// fills its cache. An image works without: it takes longer to make than the bits are worth where a
+/// vocabulary is loaded.
+void mark_whole_tokens(Image& image);
+
 /// The parts of an image.
 struct Tokenizer::Tables {
   /// Of an image that somebody else keeps.
@@ -81,7 +86,7 @@ struct Tokenizer::Tables {
   const char* pool;                       // kReadable bytes may be read from each token on
   std::span<const TokenId> literal;
   std::span<const Merge> list;           // the merges in order of rank
-  std::span<const std::uint64_t> whole;  // a bit for each token that its own bytes merge to
+  std::span<const std::uint64_t> whole;  // see mark_whole_tokens
   std::optional<TokenId> end_of_text;
   cpu::Merges merges;
 
