@@ -115,8 +115,9 @@ struct Encoder::State {
   void encode(std::string_view bytes, std::vector<TokenId>& ids) {
     expect(bytes.size());
     memory.ids = &ids;
-    // Text has two to five bytes a token. Room that stays unused is never touched.
-    const std::size_t needed = ids.size() + bytes.size() / 2 + 1;
+    // English has four bytes a token, Chinese one and a half. Room that stays unused is never
+    // touched.
+    const std::size_t needed = ids.size() + bytes.size() / 4 * 3 + 4;
     if (needed > ids.capacity()) {
       ids.reserve(std::max(needed, 2 * ids.capacity()));
       advise_huge(ids.data() + ids.size(), (ids.capacity() - ids.size()) * sizeof(TokenId));
