@@ -206,7 +206,7 @@ bool Vocabulary::append_merge(Merge merge) {
       }
       if (bucket.keys[i] == key) return false;
     }
-    bucket.next = cpu::kLookOn;
+    bucket.ranks[cpu::PairBucket::kPairs] = cpu::kLookOn;
   }
 }
 

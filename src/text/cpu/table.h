@@ -12,15 +12,15 @@ namespace text::cpu {
 
 /// Ranks are 16 bits: at most 65,534 merges.
 inline constexpr std::uint16_t kNoRank = 0xFFFF;
-/// In PairBucket::next: the bucket overflowed, look into the following one as well.
+/// Behind a bucket's ranks: it overflowed, look into the following one as well.
 inline constexpr std::uint16_t kLookOn = 0xFFFE;
 
 /// A cache line of the table pair of tokens -> rank: one look-up reads one line.
 struct alignas(64) PairBucket {
   static constexpr std::size_t kPairs = 10;
-  std::uint32_t keys[kPairs];   // left << 16 | right
-  std::uint16_t ranks[kPairs];  // kNoRank: free; taken from the front
-  std::uint16_t next;           // kNoRank or kLookOn
+  std::uint32_t keys[kPairs];  // left << 16 | right
+  // kNoRank: free; taken from the front. The last one belongs to no key: kNoRank or kLookOn.
+  std::uint16_t ranks[kPairs + 1];
   std::uint16_t unused;
 };
 static_assert(sizeof(PairBucket) == 64);
