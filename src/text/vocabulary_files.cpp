@@ -123,7 +123,7 @@ std::string to_vocab_json(const Tokenizer::Tables& tables) {
 
 std::string to_merges_txt(const Tokenizer::Tables& tables) {
   std::string out = "#version: 0.2\n";
-  for (const Merge& merge : tables.merges) {
+  for (const Merge& merge : tables.list) {
     append_spelling(out, tables.bytes(merge.left));
     out += ' ';
     append_spelling(out, tables.bytes(merge.right));
