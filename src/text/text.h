@@ -63,13 +63,15 @@ class Tokenizer {
   std::uint64_t hash() const;
   /// Writes vocab.json and merges.txt; for gpt2() byte-identical to the published files.
   void write_files(const base::Path& folder) const;
+  /// Writes tokenizer.json, which Hugging Face's `tokenizers` loads and encodes the same with.
+  void write_tokenizer_json(const base::Path& folder) const;
 
   struct Tables;  // private to the room
+  explicit Tokenizer(std::unique_ptr<const Tables> tables);
   const Tables& tables() const { return *tables_; }
 
  private:
   friend class Encoder;
-  explicit Tokenizer(std::unique_ptr<const Tables> tables);
   std::unique_ptr<const Tables> tables_;
 };
 

@@ -100,4 +100,9 @@ void Tokenizer::write_files(const base::Path& folder) const {
   base::write_file(folder / kMergesFile, to_merges_txt(*tables_));
 }
 
+void Tokenizer::write_tokenizer_json(const base::Path& folder) const {
+  base::create_folders(folder);
+  base::write_file(folder / "tokenizer.json", to_tokenizer_json(*tables_));
+}
+
 }  // namespace text

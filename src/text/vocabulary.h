@@ -118,5 +118,8 @@ std::vector<std::pair<std::string, TokenId>> parse_vocab_json(std::string_view j
 std::string to_vocab_json(const Tokenizer::Tables& tables);
 /// merges.txt with its version line.
 std::string to_merges_txt(const Tokenizer::Tables& tables);
+/// tokenizer.json: the vocabulary with GPT-2's way of cutting, as Hugging Face's `tokenizers` 0.13
+/// and later read it.
+std::string to_tokenizer_json(const Tokenizer::Tables& tables);
 
 }  // namespace text
