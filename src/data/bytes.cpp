@@ -19,6 +19,7 @@ namespace data {
 namespace {
 
 constexpr std::size_t kBlockBytes = std::size_t{1} << 17;  // of compressed bytes; zstd's own block
+constexpr std::size_t kMostHeaderBytes = 18;               // of a zstd frame
 
 /// The file as it is.
 class FileReader final : public ByteReader {
@@ -66,12 +67,17 @@ class Compressed {
   Compressed(std::unique_ptr<ByteReader> source, std::string name)
       : source_(std::move(source)), name_(std::move(name)), block_(kBlockBytes) {}
 
-  /// The bytes not yet taken, after reading more if there are none; empty at the end.
-  std::span<const std::byte> bytes() {
-    if (begin_ == end_) {
+  /// The bytes not yet taken, at least `least` (below a block) unless the file ends before; empty
+  /// at the end.
+  std::span<const std::byte> bytes(std::size_t least = 1) {
+    while (end_ - begin_ < least) {
+      std::memmove(block_.data(), block_.data() + begin_, end_ - begin_);
+      end_ -= begin_;
       begin_ = 0;
-      end_ = source_->read(block_);
-      total_ += end_;
+      const std::size_t got = source_->read(std::span(block_).subspan(end_));
+      if (got == 0) break;
+      end_ += got;
+      total_ += got;
     }
     return std::span<const std::byte>(block_).subspan(begin_, end_ - begin_);
   }
@@ -81,8 +87,7 @@ class Compressed {
   const std::string& name() const { return name_; }
 
   [[noreturn]] void fail_truncated(std::string_view what) const {
-    base::fail("{}: the file ends at byte {} inside {}; it is not complete", name_, position(),
-               what);
+    base::fail("{}: the file ends at byte {} inside {}; it is not complete", name_, total_, what);
   }
   [[noreturn]] void fail_corrupt(std::string_view format, std::string_view reason) const {
     base::fail("{}: corrupt {} data near byte {}: {}", name_, format, position(), reason);
@@ -181,28 +186,59 @@ class ZstdReader final : public ByteReader {
   std::size_t read(std::span<std::byte> to) override {
     ZSTD_outBuffer out{to.data(), to.size(), 0};
     while (out.pos < out.size) {
-      const auto bytes = in_.bytes();
-      if (bytes.empty() && !inside_) break;
+      const auto bytes = in_.bytes(inside_ ? 1 : kMostHeaderBytes);
+      if (bytes.empty() && !inside_ && frames_ > 0) break;
+      if (!inside_) begin_frame(bytes);
       const std::size_t before = out.pos;
       ZSTD_inBuffer in{bytes.data(), bytes.size(), 0};
       const std::size_t code = ::ZSTD_decompressStream(context_.get(), &out, &in);
       in_.take(in.pos);
       if (::ZSTD_isError(code) != 0) in_.fail_corrupt("zstd", ::ZSTD_getErrorName(code));
+      content_ += out.pos - before;
       // At the end of the file the context may still hold content that found no room before.
       if (bytes.empty() && code != 0 && out.pos == before) in_.fail_truncated("a zstd frame");
       inside_ = code != 0;
+      if (!inside_) end_frame();
     }
     return out.pos;
   }
   std::uint64_t source_bytes() const override { return in_.position(); }
 
  private:
+  /// Looks at a frame's header (or less, where the file ends).
+  void begin_frame(std::span<const std::byte> bytes) {
+    std::uint32_t magic = 0;
+    if (bytes.size() < sizeof magic) in_.fail_truncated("a zstd frame");
+    std::memcpy(&magic, bytes.data(), sizeof magic);
+    const bool skippable = (magic & 0xfffffff0U) == ZSTD_MAGIC_SKIPPABLE_START;
+    if (magic != ZSTD_MAGICNUMBER && !skippable) {  // formats before zstd 0.8 included
+      in_.fail_corrupt("zstd", "expected a zstd frame (28 b5 2f fd)");
+    }
+    const auto size = ::ZSTD_getFrameContentSize(bytes.data(), bytes.size());
+    known_ = !skippable && size != ZSTD_CONTENTSIZE_UNKNOWN && size != ZSTD_CONTENTSIZE_ERROR;
+    promised_ = known_ ? size : 0;
+    content_ = 0;
+    ++frames_;
+  }
+
+  /// libzstd lets an empty last block end a frame before all of it came.
+  void end_frame() const {
+    if (known_ && content_ != promised_) {
+      in_.fail_corrupt("zstd", fmt::format("expected {} bytes in a frame as it says, got {}",
+                                           promised_, content_));
+    }
+  }
+
   struct Free {
     void operator()(ZSTD_DCtx* context) const { ::ZSTD_freeDCtx(context); }
   };
   Compressed in_;
   std::unique_ptr<ZSTD_DCtx, Free> context_;
-  bool inside_ = true;  // an empty file holds no frame and is not complete
+  bool inside_ = false;
+  std::uint64_t frames_ = 0;
+  bool known_ = false;          // the frame says how long its content is
+  std::uint64_t promised_ = 0;  // so long
+  std::uint64_t content_ = 0;   // given of the frame so far
 };
 
 }  // namespace

@@ -113,6 +113,16 @@ std::vector<Leaf> leaves_of(const std::vector<Node>& nodes, const std::string& f
   return leaves;
 }
 
+/// A column's name for a message, whatever is in it.
+std::string shown(std::string_view name) {
+  constexpr std::size_t kMost = 100;
+  std::string text(name.substr(0, kMost));
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < ' ') c = '?';
+  }
+  return name.size() > kMost ? text + "..." : text;
+}
+
 [[noreturn]] void fail_no_column(const std::vector<Leaf>& leaves, const std::string& file,
                                  const std::string& name) {
   std::string texts;
@@ -121,7 +131,7 @@ std::vector<Leaf> leaves_of(const std::vector<Node>& nodes, const std::string& f
   for (const Leaf& leaf : leaves) {
     group = group || leaf.path.starts_with(name + ".");
     if (!leaf.is_text() || ++count > kNamesInMessage) continue;
-    texts += (count > 1 ? ", '" : "'") + leaf.path + "'";
+    texts += (count > 1 ? ", '" : "'") + shown(leaf.path) + "'";
   }
   if (count > kNamesInMessage) texts += ", ...";
   const std::string others =

@@ -194,7 +194,11 @@ TEST(Bytes, NameWhatIsWrongAndWhere) {
   refuse("a.gz", one + std::string(9, '\0') + one,
          "corrupt gzip data near byte 32: expected another gzip header or the end");
   refuse("a.zst", "", "the file ends at byte 0 inside a zstd frame; it is not complete");
-  refuse("a.zst", "text", "corrupt zstd data near byte 4: Unknown frame descriptor");
+  refuse("a.zst", "text", "corrupt zstd data near byte 0: expected a zstd frame (28 b5 2f fd)");
+  refuse("a.zst", zstd("one") + "text",
+         "corrupt zstd data near byte 16: expected a zstd frame (28 b5 2f fd)");
+  refuse("a.zst", std::string("\x28\xb5\x2f\xfd\x20\x2b\x01\x00\x00", 9),
+         "corrupt zstd data near byte ");  // 43 bytes, says the frame, and ends
   expect_error_with("cannot open /nowhere/a.gz: No such file or directory",
                     [] { open_bytes("/nowhere/a.gz"); });
   expect_error_with("at byte 0: Is a directory", [&] { read_file(folder.path()); });

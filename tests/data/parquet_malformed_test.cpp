@@ -133,6 +133,15 @@ std::string file_with(F&& change) {
   return writer.file();
 }
 
+TEST(ParquetMalformed, ShowsNamesOnOneLine) {
+  ParquetWriter writer;
+  writer.schema = {schema_node("root", -1, 0, 2), schema_node("two\nlines", 6, 0),
+                   schema_node(std::string(1000, 'x'), 6, 0)};
+  expect_malformed(writer.file(),
+                   "there is no column 'text'; its columns of strings: 'two?lines', '" +
+                       std::string(100, 'x') + "...'");
+}
+
 TEST(ParquetMalformed, ChecksRowGroupsAgainstTheFile) {
   expect_malformed(file_with([](auto& w) { w.offset = 1'000'000; }),
                    "row group 0: the column should lie at byte 1000000, 27 bytes long; the file's "
