@@ -7,10 +7,11 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build git ca-certificates python3   # the tools
   libfmt-dev libcli11-dev nlohmann-json3-dev libdnnl-dev   # what the program links
+  zlib1g-dev libzstd-dev libsnappy-dev libbrotli-dev liblz4-dev
   libgtest-dev libgmock-dev libbenchmark-dev clang-format  # what its tests link and call
 )
 if [[ "${1:-}" == --all ]]; then
-  packages+=(clang-tidy)
+  packages+=(clang-tidy clang libclang-rt-14-dev)
 elif [[ $# -gt 0 ]]; then
   echo "usage: scripts/setup.sh [--all]" >&2
   exit 2
