@@ -71,23 +71,30 @@ class Fetch {
     // Without a list of its files nobody knows whether a snapshot is all of it; a list that
     // huggingface_hub did not keep must not make its files useless, though.
     const std::vector<std::string> names = tree ? names_of(*tree) : cache_.names_of(*commit);
-    if (names.empty()) return std::nullopt;
-    Fetched fetched{cache_.snapshot(*commit), select(spec_, names, remote_.name()), *commit, 0, {}};
-    const bool complete = std::all_of(fetched.names.begin(), fetched.names.end(),
-                                      [&](const auto& name) { return cache_.holds(*commit, name); });
+    Fetched fetched{cache_.snapshot(*commit), {}, *commit, 0, {}};
+    try {
+      fetched.names = select(spec_, names, remote_.name());
+    } catch (const base::Error&) {
+      if (tree) throw;
+      return std::nullopt;  // of an unknown rest
+    }
+    const bool complete =
+        std::all_of(fetched.names.begin(), fetched.names.end(),
+                    [&](const auto& name) { return cache_.holds(*commit, name); });
     return complete ? std::optional(std::move(fetched)) : std::nullopt;
   }
 
   Fetched from_cache(std::string_view why) const {
     if (std::optional<Fetched> complete = complete_in_cache()) return *complete;
-    base::fail("{}: revision '{}' is not complete in the cache {}, and {}; fetch it once with the "
-               "network",
-               remote_.name(), spec_.revision, settings_.cache.string(), why);
+    base::fail(
+        "{}: revision '{}' is not complete in the cache {}, and {}; fetch it once with the "
+        "network",
+        remote_.name(), spec_.revision, settings_.cache.string(), why);
   }
 
   Fetched bring(const std::string& commit, const Tree& tree) {
-    Fetched fetched{cache_.snapshot(commit), select(spec_, names_of(tree), remote_.name()), commit,
-                    0, {}};
+    Fetched fetched{
+        cache_.snapshot(commit), select(spec_, names_of(tree), remote_.name()), commit, 0, {}};
     std::vector<std::string> missing;
     for (const std::string& name : fetched.names) {
       const Entry& entry = tree.at(name);
@@ -125,9 +132,10 @@ class Fetch {
     }
     const std::uint64_t free = base::free_disk_bytes(cache_.folder());
     if (needed > free) {
-      base::fail("{}: no space in {}: {} bytes are to come, {} are free; free some space, or set "
-                 "HF_HOME to a folder on another disk",
-                 remote_.name(), settings_.cache.string(), needed, free);
+      base::fail(
+          "{}: no space in {}: {} bytes are to come, {} are free; free some space, or set "
+          "HF_HOME to a folder on another disk",
+          remote_.name(), settings_.cache.string(), needed, free);
     }
   }
 
@@ -138,9 +146,8 @@ class Fetch {
   void bring_file(const std::string& commit, const std::string& name, const Entry& entry) {
     progress_.file = name;
     tell(0, /*force=*/true);
-    const ContentLock lock(cache_.lock(entry.hash()), [&] {
-      tell_wait(0, "another program is fetching " + name);
-    });
+    const ContentLock lock(cache_.lock(entry.hash()),
+                           [&] { tell_wait(0, "another program is fetching " + name); });
     std::error_code absent;
     if (!fs::exists(cache_.blob(entry.hash()), absent)) bring_content(commit, name, entry);
     cache_.link(commit, name, entry.hash());
@@ -160,9 +167,10 @@ class Fetch {
       if (file.verify()) return file.commit(cache_.blob(entry.hash()));
       file.discard();
     }
-    base::fail("{}: {}: what arrived does not have the hash {} that the hub lists; it was thrown "
-               "away, run it again",
-               remote_.name(), name, entry.hash());
+    base::fail(
+        "{}: {}: what arrived does not have the hash {} that the hub lists; it was thrown "
+        "away, run it again",
+        remote_.name(), name, entry.hash());
   }
 
   void tell(std::uint64_t bytes_of_file, bool force) {

@@ -72,8 +72,8 @@ std::size_t take_body(char* data, std::size_t size, std::size_t count, void* use
 /// What waiting does not mend.
 bool is_lasting(CURLcode code) {
   constexpr std::array kLasting = {
-      CURLE_UNSUPPORTED_PROTOCOL, CURLE_URL_MALFORMAT,      CURLE_PEER_FAILED_VERIFICATION,
-      CURLE_SSL_CACERT_BADFILE,   CURLE_SSL_ISSUER_ERROR,   CURLE_SSL_CERTPROBLEM,
+      CURLE_UNSUPPORTED_PROTOCOL, CURLE_URL_MALFORMAT,    CURLE_PEER_FAILED_VERIFICATION,
+      CURLE_SSL_CACERT_BADFILE,   CURLE_SSL_ISSUER_ERROR, CURLE_SSL_CERTPROBLEM,
       CURLE_OUT_OF_MEMORY,        CURLE_FAILED_INIT,
   };
   return std::find(kLasting.begin(), kLasting.end(), code) != kLasting.end();

@@ -13,7 +13,7 @@ namespace hub {
 struct Request {
   std::string url;
   bool head = false;       ///< ask for the headers alone
-  std::string token;       ///< "" for none
+  std::string token{};     ///< "" for none
   std::uint64_t from = 0;  ///< ask for the bytes from here on
 };
 

@@ -21,13 +21,13 @@ inline constexpr std::string_view kDefaultRevision = "main";
 /// Where the hub is, who asks, where files are kept, and how patient to be.
 struct Settings {
   std::string endpoint = "https://huggingface.co";
-  std::string token;             ///< "" to ask as nobody
-  base::Path token_file;         ///< named in advice
-  base::Path cache;              ///< holds models--OWNER--NAME, datasets--OWNER--NAME, .locks
-  bool offline = false;          ///< never touch the network
-  double stall_seconds = 30;     ///< a connection that brings nothing for so long is cut
-  int attempts = 6;              ///< in a row that bring nothing, before giving up
-  double first_wait_seconds = 1;  ///< before the second attempt; doubles with each
+  std::string token;                  ///< "" to ask as nobody
+  base::Path token_file;              ///< named in advice
+  base::Path cache;                   ///< holds models--OWNER--NAME, datasets--OWNER--NAME, .locks
+  bool offline = false;               ///< never touch the network
+  double stall_seconds = 30;          ///< a connection that brings nothing for so long is cut
+  int attempts = 6;                   ///< in a row that bring nothing, before giving up
+  double first_wait_seconds = 1;      ///< before the second attempt; doubles with each
   double longest_wait_seconds = 300;  ///< a server that asks for more is an error
 };
 
@@ -44,9 +44,9 @@ enum class Kind { kModel, kDataset };
 /// What to fetch.
 struct Spec {
   Kind kind = Kind::kModel;
-  std::string repository;                      ///< OWNER/NAME
-  std::string revision{kDefaultRevision};      ///< branch, tag or commit
-  std::string glob;                            ///< of files; "" for the usual ones
+  std::string repository;                  ///< OWNER/NAME
+  std::string revision{kDefaultRevision};  ///< branch, tag or commit
+  std::string glob;                        ///< of files; "" for the usual ones
 };
 
 /// True for a word that begins with "hf:".
@@ -58,25 +58,25 @@ Spec parse_model(std::string_view name, std::string_view revision);
 
 /// How far a fetch is; given about ten times a second, from the calling thread.
 struct Progress {
-  std::string file;                 ///< being fetched
+  std::string file;  ///< being fetched
   std::size_t files_done = 0;
   std::size_t files_total = 0;
-  std::uint64_t bytes_done = 0;     ///< of all files, those in the cache before included
+  std::uint64_t bytes_done = 0;  ///< of all files, those in the cache before included
   std::uint64_t bytes_total = 0;
   std::uint64_t bytes_received = 0;  ///< by this call
   double seconds = 0;
-  double wait_seconds = 0;          ///< above 0: nothing happens for so long, because of `reason`
+  double wait_seconds = 0;  ///< above 0: nothing happens for so long, because of `reason`
   std::string reason;
 };
 using Report = std::function<void(const Progress&)>;
 
 /// What a fetch brought.
 struct Fetched {
-  base::Path folder;                ///< the snapshot in the cache: links to the files' content
-  std::vector<std::string> names;   ///< of the files below it, sorted
+  base::Path folder;               ///< the snapshot in the cache: links to the files' content
+  std::vector<std::string> names;  ///< of the files below it, sorted
   std::string commit;
   std::uint64_t bytes_received = 0;
-  std::string unreachable;          ///< why the hub did not answer, where the cache served instead
+  std::string unreachable;  ///< why the hub did not answer, where the cache served instead
   /// folder / name of each.
   std::vector<base::Path> paths() const;
 };

@@ -51,7 +51,8 @@ PartialFile::PartialFile(base::Path path, const std::string& hash, std::uint64_t
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail_errno("read", path_);
     if (got == 0) break;
-    digest_.update(base::as_bytes(std::string_view(block).substr(0, static_cast<std::size_t>(got))));
+    digest_.update(
+        base::as_bytes(std::string_view(block).substr(0, static_cast<std::size_t>(got))));
     size_ += static_cast<std::uint64_t>(got);
   }
   if (size_ > size) restart();

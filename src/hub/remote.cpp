@@ -117,8 +117,8 @@ std::string Remote::api(const std::string& rest) const {
 }
 
 std::string Remote::file_url(const std::string& commit, const std::string& name) const {
-  return settings_.endpoint + (spec_.kind == Kind::kModel ? "/" : "/datasets/") +
-         spec_.repository + "/resolve/" + commit + "/" + quote(name, /*keep_slashes=*/true);
+  return settings_.endpoint + (spec_.kind == Kind::kModel ? "/" : "/datasets/") + spec_.repository +
+         "/resolve/" + commit + "/" + quote(name, /*keep_slashes=*/true);
 }
 
 /// One exchange, over redirects. The headers of a file are the hub's own, not those of the host
@@ -167,8 +167,7 @@ std::string Remote::commit() {
     if (found != json.end() && found->is_string()) commit = found->get<std::string>();
   }
   if (!is_hex(commit, kCommitDigits)) {
-    base::fail("{}: {} answers without a commit; is HF_ENDPOINT a hub?", name_,
-               settings_.endpoint);
+    base::fail("{}: {} answers without a commit; is HF_ENDPOINT a hub?", name_, settings_.endpoint);
   }
   return commit;
 }
@@ -248,9 +247,10 @@ void Remote::fetch(const std::string& commit, const std::string& name, const Ent
     Reply reply = follow({.url = file_url(commit, name), .from = file.size()}, sink);
     if (too_much) {
       file.restart();
-      base::fail("{}: {}: the server sends more than the {} bytes that the hub lists; try again "
-                 "later",
-                 name_, name, entry.size);
+      base::fail(
+          "{}: {}: the server sends more than the {} bytes that the hub lists; try again "
+          "later",
+          name_, name, entry.size);
     }
     if (other_range || reply.status == 416) {
       file.restart();
@@ -290,13 +290,12 @@ void Remote::refuse_missing(const Reply& reply, const std::string& file) const {
 
 void Remote::refuse(const Reply& reply, const std::string& file) const {
   const std::string subject = file.empty() ? name_ : name_ + ": " + file;
-  const std::string page = settings_.endpoint +
-                           (spec_.kind == Kind::kModel ? "/" : "/datasets/") + spec_.repository;
+  const std::string page =
+      settings_.endpoint + (spec_.kind == Kind::kModel ? "/" : "/datasets/") + spec_.repository;
   if (!reply.failure.empty()) {
-    throw Unreachable(
-        fmt::format("{}: cannot get it from {}: {}; check the network and run it again{}", subject,
-                    settings_.endpoint, reply.failure,
-                    file.empty() ? "" : " to go on where it stopped"));
+    throw Unreachable(fmt::format(
+        "{}: cannot get it from {}: {}; check the network and run it again{}", subject,
+        settings_.endpoint, reply.failure, file.empty() ? "" : " to go on where it stopped"));
   }
   const bool gated = reply.header("x-error-code") == "GatedRepo";
   if (reply.status == 403 || (reply.status == 401 && gated)) {
@@ -310,9 +309,10 @@ void Remote::refuse(const Reply& reply, const std::string& file) const {
                subject, login_advice());
   }
   if (reply.status == 401) {
-    base::fail("{}: the token is refused (HTTP 401); it is read from HF_TOKEN or {}: renew it at "
-               "{}/settings/tokens",
-               subject, settings_.token_file.string(), settings_.endpoint);
+    base::fail(
+        "{}: the token is refused (HTTP 401); it is read from HF_TOKEN or {}: renew it at "
+        "{}/settings/tokens",
+        subject, settings_.token_file.string(), settings_.endpoint);
   }
   if (reply.status == 404) refuse_missing(reply, file);
   if (reply.status == 429) {

@@ -52,7 +52,7 @@ class Remote {
   const Spec& spec_;
   Pause pause_;
   Connection connection_;
-  std::string hub_;   // origin of the endpoint: the only one that gets the token
+  std::string hub_;  // origin of the endpoint: the only one that gets the token
   std::string name_;
 };
 

@@ -24,9 +24,8 @@ bool holds(const std::vector<std::string>& names, std::string_view name) {
 /// Beside the weights; only in the repository's own folder, not below it.
 bool is_small_file(std::string_view name) {
   constexpr std::array<std::string_view, 8> kNames = {
-      kConfig,          "generation_config.json", "vocab.json",
-      "merges.txt",     "tokenizer.json",         "tokenizer_config.json",
-      "added_tokens.json", "special_tokens_map.json"};
+      kConfig,          "generation_config.json", "vocab.json",        "merges.txt",
+      "tokenizer.json", "tokenizer_config.json",  "added_tokens.json", "special_tokens_map.json"};
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
@@ -41,9 +40,10 @@ std::vector<std::string> select_model(const std::vector<std::string>& names,
   if (!holds(names, kConfig)) base::fail("{}: it has no {}: not a model", subject, kConfig);
   const bool whole = holds(names, kWeights);
   if (!whole && !holds(names, kIndex)) {
-    base::fail("{}: it has no weights in safetensors ({} or {}); choose a repository or revision "
-               "that has",
-               subject, kWeights, kIndex);
+    base::fail(
+        "{}: it has no weights in safetensors ({} or {}); choose a repository or revision "
+        "that has",
+        subject, kWeights, kIndex);
   }
   std::vector<std::string> wanted;
   for (const std::string& name : names) {
@@ -89,9 +89,10 @@ std::vector<std::string> select_dataset(const std::vector<std::string>& names,
         filtered(names, [&](const std::string& name) { return name.ends_with(suffix); });
     if (!wanted.empty()) return wanted;
   }
-  base::fail("{}: it holds neither .parquet nor .jsonl files but {}; try its revision "
-             "refs/convert/parquet, or name files with ':PATTERN'",
-             subject, sample(names));
+  base::fail(
+      "{}: it holds neither .parquet nor .jsonl files but {}; try its revision "
+      "refs/convert/parquet, or name files with ':PATTERN'",
+      subject, sample(names));
 }
 
 }  // namespace

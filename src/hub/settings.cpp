@@ -104,8 +104,8 @@ bool is_repository(std::string_view name) {
 /// What git takes for a name of a branch or tag; it becomes a path in the cache.
 bool is_revision(std::string_view text) {
   const auto odd = [](unsigned char c) {
-    return c <= ' ' || c == 0x7f || std::string_view("~^:?*[\\").find(static_cast<char>(c)) !=
-                                        std::string_view::npos;
+    return c <= ' ' || c == 0x7f ||
+           std::string_view("~^:?*[\\").find(static_cast<char>(c)) != std::string_view::npos;
   };
   return !text.empty() && text.front() != '/' && text.back() != '/' &&
          text.find("..") == std::string_view::npos && text.find("//") == std::string_view::npos &&
