@@ -7,6 +7,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build git ca-certificates python3   # the tools
   libfmt-dev libcli11-dev nlohmann-json3-dev libdnnl-dev   # what the program links
+  libcurl4-openssl-dev libssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev clang-format  # what its tests link and call
 )
 if [[ "${1:-}" == --all ]]; then
