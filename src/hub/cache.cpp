@@ -49,7 +49,8 @@ Entry from_json(const Json& json) {
 }  // namespace
 
 bool is_safe_name(std::string_view name) {
-  if (name.empty() || name.find('\0') != std::string_view::npos) return false;
+  const auto control = [](unsigned char c) { return c < ' ' || c == 0x7f; };
+  if (name.empty() || std::any_of(name.begin(), name.end(), control)) return false;
   const fs::path path(name);
   if (path.is_absolute() || name.ends_with('/') || name.find("//") != std::string_view::npos) {
     return false;

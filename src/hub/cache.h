@@ -27,7 +27,7 @@ struct Entry {
 };
 using Tree = std::map<std::string, Entry>;
 
-/// True for a name that stays inside the folder it is put under.
+/// True for a name that stays inside the folder it is put under, without control characters.
 bool is_safe_name(std::string_view name);
 
 class Cache {

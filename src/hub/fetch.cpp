@@ -39,14 +39,14 @@ class Fetch {
 
   Fetched run() {
     if (settings_.offline) return from_cache("HF_HUB_OFFLINE is set");
+    std::optional<Held> held = complete_in_cache();
     // A commit never changes: where all of it is there, there is nothing to ask.
-    if (cache_.commit_of(spec_.revision) == spec_.revision) {
-      if (const std::optional<Fetched> complete = complete_in_cache()) return *complete;
-    }
+    if (held && held->listed && held->fetched.commit == spec_.revision) return held->fetched;
     std::string commit;
     Tree tree;
     try {
-      commit = remote_.commit();
+      // Nobody should wait long for what is there already.
+      commit = remote_.commit(held ? std::min(2, settings_.attempts) : settings_.attempts);
       if (std::optional<Tree> known = cache_.tree(commit)) {
         tree = std::move(*known);
       } else {
@@ -54,38 +54,44 @@ class Fetch {
         cache_.remember(commit, tree);
       }
     } catch (const Unreachable& error) {
-      std::optional<Fetched> complete = complete_in_cache();
-      if (!complete) throw;
-      complete->unreachable = error.what();
-      return *complete;
+      if (!held) throw;
+      held->fetched.unreachable = error.what();
+      return held->fetched;
     }
     return bring(commit, tree);
   }
 
  private:
-  /// What the cache holds, where that is all that is wanted.
-  std::optional<Fetched> complete_in_cache() const {
+  /// What the cache holds of the revision, where that is all that is wanted.
+  struct Held {
+    Fetched fetched;
+    bool listed = false;  ///< a list of the commit's files says so; else nobody knows
+  };
+
+  /// Nothing where a file is missing. A snapshot without a list (an older huggingface_hub kept
+  /// none) passes for complete, which is better than nothing without a network, and only there.
+  std::optional<Held> complete_in_cache() const {
     const std::optional<std::string> commit = cache_.commit_of(spec_.revision);
     if (!commit) return std::nullopt;
     const std::optional<Tree> tree = cache_.tree(*commit);
-    // Without a list of its files nobody knows whether a snapshot is all of it; a list that
-    // huggingface_hub did not keep must not make its files useless, though.
     const std::vector<std::string> names = tree ? names_of(*tree) : cache_.names_of(*commit);
-    Fetched fetched{cache_.snapshot(*commit), {}, *commit, 0, {}};
+    Held held{{cache_.snapshot(*commit), {}, *commit, 0, {}}, tree.has_value()};
     try {
-      fetched.names = select(spec_, names, remote_.name());
+      held.fetched.names = select(spec_, names, remote_.name());
     } catch (const base::Error&) {
-      if (tree) throw;
-      return std::nullopt;  // of an unknown rest
+      return std::nullopt;  // the hub may have more by now
     }
-    const bool complete =
-        std::all_of(fetched.names.begin(), fetched.names.end(),
-                    [&](const auto& name) { return cache_.holds(*commit, name); });
-    return complete ? std::optional(std::move(fetched)) : std::nullopt;
+    for (const std::string& name : held.fetched.names) {
+      if (!cache_.holds(*commit, name)) return std::nullopt;
+    }
+    return held;
   }
 
   Fetched from_cache(std::string_view why) const {
-    if (std::optional<Fetched> complete = complete_in_cache()) return *complete;
+    if (const std::optional<Held> held = complete_in_cache()) return held->fetched;
+    const std::optional<std::string> commit = cache_.commit_of(spec_.revision);
+    const std::optional<Tree> tree = commit ? cache_.tree(*commit) : std::nullopt;
+    if (tree) select(spec_, names_of(*tree), remote_.name());  // throws where that is the reason
     base::fail(
         "{}: revision '{}' is not complete in the cache {}, and {}; fetch it once with the "
         "network",

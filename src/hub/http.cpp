@@ -10,6 +10,7 @@
 #include <exception>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace hub {
@@ -37,11 +38,15 @@ std::string_view trimmed(std::string_view text) {
 
 /// What the callbacks of one exchange share.
 struct Exchange {
-  CURL* handle;
+  CURL* handle = nullptr;
   Reply reply;
-  const Sink* sink;
+  const Sink* sink = nullptr;
   std::exception_ptr thrown;  // exceptions must not cross C
   bool cut = false;           // by the sink
+  double stall_seconds = 0;
+  double last_seconds = base::seconds(base::Clock::kWall);  // when something came last
+  curl_off_t bytes = 0;                                     // until then
+  bool stalled = false;
 };
 
 std::size_t take_header(char* data, std::size_t size, std::size_t count, void* user) {
@@ -67,6 +72,19 @@ std::size_t take_body(char* data, std::size_t size, std::size_t count, void* use
     exchange.cut = true;
   }
   return exchange.cut ? 0 : bytes;
+}
+
+/// Called at least once a second. curl's own watch over slow transfers (CURLOPT_LOW_SPEED_TIME)
+/// looks at an average and is five seconds late.
+int watch(void* user, curl_off_t, curl_off_t bytes, curl_off_t, curl_off_t) {
+  auto& exchange = *static_cast<Exchange*>(user);
+  const double now = base::seconds(base::Clock::kWall);
+  if (bytes != exchange.bytes) {
+    exchange.bytes = bytes;
+    exchange.last_seconds = now;
+  }
+  exchange.stalled = now - exchange.last_seconds > exchange.stall_seconds;
+  return exchange.stalled ? 1 : 0;
 }
 
 /// What waiting does not mend.
@@ -148,7 +166,6 @@ Connection::~Connection() = default;
 
 void Connection::State::set_up(const Request& request, const HeaderList& headers,
                                Exchange& exchange) {
-  const long stall = std::max(1L, static_cast<long>(stall_seconds + 0.5));
   curl_easy_reset(handle);  // keeps the connections
   message[0] = '\0';
   curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, message.data());
@@ -160,10 +177,10 @@ void Connection::State::set_up(const Request& request, const HeaderList& headers
   curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(handle, CURLOPT_TCP_KEEPALIVE, 1L);
   curl_easy_setopt(handle, CURLOPT_BUFFERSIZE, kBufferBytes);
-  curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT, std::min(stall, kConnectSeconds));
-  // Below one byte a second for so long: it is stalled.
-  curl_easy_setopt(handle, CURLOPT_LOW_SPEED_LIMIT, 1L);
-  curl_easy_setopt(handle, CURLOPT_LOW_SPEED_TIME, stall);
+  curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT, kConnectSeconds);
+  curl_easy_setopt(handle, CURLOPT_NOPROGRESS, 0L);
+  curl_easy_setopt(handle, CURLOPT_XFERINFOFUNCTION, watch);
+  curl_easy_setopt(handle, CURLOPT_XFERINFODATA, &exchange);
   curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, take_header);
   curl_easy_setopt(handle, CURLOPT_HEADERDATA, &exchange);
   curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, take_body);
@@ -175,7 +192,10 @@ Reply Connection::send(const Request& request, const Sink& sink) {
   headers.add("Accept-Encoding: identity");  // sizes and hashes are the file's own
   if (!request.token.empty()) headers.add("Authorization: Bearer " + request.token);
   if (request.from > 0) headers.add(fmt::format("Range: bytes={}-", request.from));
-  Exchange exchange{state_->handle, {}, &sink, nullptr};
+  Exchange exchange;
+  exchange.handle = state_->handle;
+  exchange.sink = &sink;
+  exchange.stall_seconds = state_->stall_seconds;
   state_->set_up(request, headers, exchange);
   const CURLcode code = curl_easy_perform(state_->handle);
   if (exchange.thrown) std::rethrow_exception(exchange.thrown);
@@ -186,6 +206,8 @@ Reply Connection::send(const Request& request, const Sink& sink) {
   reply.retry_after_seconds = static_cast<double>(wait);
   if (exchange.cut) {
     reply.failure = "cut by the receiver";
+  } else if (exchange.stalled) {
+    reply.failure = fmt::format("nothing came for {:g} s", state_->stall_seconds);
   } else if (code != CURLE_OK) {
     reply.failure = state_->message[0] != '\0' ? state_->message.data() : curl_easy_strerror(code);
     reply.transient = !is_lasting(code);

@@ -38,14 +38,15 @@ std::optional<std::uint64_t> number(std::string_view text) {
 /// How often to try again, and how long to wait before.
 class Patience {
  public:
-  Patience(const Settings& settings, const Pause& pause) : settings_(settings), pause_(pause) {}
+  Patience(const Settings& settings, int attempts, const Pause& pause)
+      : settings_(settings), attempts_(attempts), pause_(pause) {}
 
   /// Something came after all.
   void reset() { failures_ = 0; }
 
   /// Waits for the next attempt; false when there should be none.
   bool wait(const Reply& reply) {
-    if (!may_pass(reply) || ++failures_ >= settings_.attempts) return false;
+    if (!may_pass(reply) || ++failures_ >= attempts_) return false;
     double seconds = settings_.first_wait_seconds * static_cast<double>(1U << (failures_ - 1));
     seconds = std::min(seconds, kLongestBackOffSeconds);
     seconds = std::max(seconds, reply.retry_after_seconds);
@@ -57,6 +58,7 @@ class Patience {
 
  private:
   const Settings& settings_;
+  int attempts_;
   const Pause& pause_;
   int failures_ = 0;
 };
@@ -84,6 +86,13 @@ bool is_rest(const Reply& reply, std::uint64_t offset, std::uint64_t size) {
   const std::string range = reply.header("content-range");
   return range.starts_with(fmt::format("bytes {}-", offset)) &&
          (range.ends_with(fmt::format("/{}", size)) || range.ends_with("/*"));
+}
+
+/// What a server says, fit for a message: control characters could fake another line.
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
+  return text;
 }
 
 void add_page(const Json& page, Tree& tree) {
@@ -135,7 +144,8 @@ Reply Remote::follow(Request request, const Sink& sink) {
     reply.transient = false;
     if (next_origin.empty() ||
         (origin.starts_with("https:") && !next_origin.starts_with("https:"))) {
-      reply.failure = fmt::format("{} redirects to '{}'", origin, reply.header("location"));
+      reply.failure =
+          fmt::format("{} redirects to '{}'", origin, printable(reply.header("location")));
       return reply;
     }
     if (request.head && next_origin != hub_) return reply;
@@ -145,8 +155,8 @@ Reply Remote::follow(Request request, const Sink& sink) {
   return reply;
 }
 
-Reply Remote::get_page(const std::string& url, std::string& body) {
-  Patience patience(settings_, pause_);
+Reply Remote::get_page(const std::string& url, int attempts, std::string& body) {
+  Patience patience(settings_, attempts, pause_);
   for (;;) {
     body.clear();
     const Reply reply = follow({.url = url}, [&](const Reply&, std::string_view bytes) {
@@ -158,9 +168,9 @@ Reply Remote::get_page(const std::string& url, std::string& body) {
   }
 }
 
-std::string Remote::commit() {
+std::string Remote::commit(int attempts) {
   std::string body;
-  get_page(api("/revision/" + quote(spec_.revision, /*keep_slashes=*/false)), body);
+  get_page(api("/revision/" + quote(spec_.revision, /*keep_slashes=*/false)), attempts, body);
   std::string commit;
   if (const Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false); json.is_object()) {
     const auto found = json.find("sha");
@@ -178,7 +188,7 @@ Tree Remote::tree(const std::string& commit) {
   for (int page = 0; !url.empty(); ++page) {
     if (page == kMaxPages) base::fail("{}: the list of its files does not end", name_);
     std::string body;
-    const Reply reply = get_page(url, body);
+    const Reply reply = get_page(url, settings_.attempts, body);
     try {
       add_page(Json::parse(body), tree);
     } catch (const Json::exception&) {
@@ -190,15 +200,15 @@ Tree Remote::tree(const std::string& commit) {
   }
   for (const auto& [name, entry] : tree) {
     if (!is_safe_name(name) || !is_content_hash(entry.hash())) {
-      base::fail("{}: the hub lists a file that cannot be kept: '{}' with hash '{}'", name_, name,
-                 entry.hash());
+      base::fail("{}: the hub lists a file that cannot be kept: '{}' with hash '{}'", name_,
+                 printable(name), printable(entry.hash()));
     }
   }
   return tree;
 }
 
 void Remote::check(const std::string& commit, const std::string& name, const Entry& entry) {
-  Patience patience(settings_, pause_);
+  Patience patience(settings_, settings_.attempts, pause_);
   Reply reply;
   for (;;) {
     reply = follow({.url = file_url(commit, name), .head = true},
@@ -208,7 +218,8 @@ void Remote::check(const std::string& commit, const std::string& name, const Ent
   }
   const std::string served = reply.header("x-repo-commit");
   if (!served.empty() && served != commit) {
-    base::fail("{}: {}: expected commit {}, the hub serves {}", name_, name, commit, served);
+    base::fail("{}: {}: expected commit {}, the hub serves {}", name_, name, commit,
+               printable(served));
   }
   const std::string linked = reply.header("x-linked-etag");
   const std::string hash = plain_tag(linked.empty() ? reply.header("etag") : linked);
@@ -226,7 +237,7 @@ void Remote::check(const std::string& commit, const std::string& name, const Ent
 
 void Remote::fetch(const std::string& commit, const std::string& name, const Entry& entry,
                    PartialFile& file, const std::function<void(std::uint64_t bytes)>& received) {
-  Patience patience(settings_, pause_);
+  Patience patience(settings_, settings_.attempts, pause_);
   std::uint64_t furthest = file.size();
   while (file.size() < entry.size) {
     bool begun = false;

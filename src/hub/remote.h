@@ -27,8 +27,8 @@ class Remote {
  public:
   Remote(const Settings& settings, const Spec& spec, Pause pause);
 
-  /// The commit that the revision is now.
-  std::string commit();
+  /// The commit that the revision is now. `attempts` in place of the settings'.
+  std::string commit(int attempts);
   /// All files of a commit.
   Tree tree(const std::string& commit);
   /// Asks for a file's headers. Throws where access is refused or the file is not as listed.
@@ -43,7 +43,7 @@ class Remote {
   std::string api(const std::string& rest) const;
   std::string file_url(const std::string& commit, const std::string& name) const;
   Reply follow(Request request, const Sink& sink);
-  Reply get_page(const std::string& url, std::string& body);
+  Reply get_page(const std::string& url, int attempts, std::string& body);
   [[noreturn]] void refuse(const Reply& reply, const std::string& file) const;
   [[noreturn]] void refuse_missing(const Reply& reply, const std::string& file) const;
   std::string login_advice() const;

@@ -186,8 +186,11 @@ TEST(HubFetch, ServesFromTheCacheWhenTheHubIsAway) {
   }
   hub::Spec spec;
   spec.repository = "owner/name";
-  const hub::Fetched fetched = hub::fetch_model(settings, spec, {});
+  int waits = 0;
+  const hub::Fetched fetched =
+      hub::fetch_model(settings, spec, [&](const hub::Progress&) { ++waits; });
   EXPECT_EQ(fetched.names, names);
+  EXPECT_EQ(waits, 1) << "who has all of it waits once";
   EXPECT_THAT(fetched.unreachable, HasSubstr("cannot get it from " + settings.endpoint));
 }
 
@@ -207,6 +210,41 @@ TEST(HubFetch, TakesNoHalfSnapshotForAWholeOne) {
   // The content is still there: only the link is made.
   EXPECT_EQ(hub::fetch_model(settings, hub.spec(), {}).bytes_received, 0U);
   EXPECT_TRUE(fs::exists(fetched.folder / "model.safetensors"));
+}
+
+TEST(HubFetch, TrustsASnapshotWithoutAListOnlyWhenOffline) {
+  FakeHub hub(hub::Kind::kDataset);
+  hub.add("a.jsonl", "{}");
+  hub.add("b.jsonl", "{ }");
+  const TemporaryFolder folder;
+  hub::Settings settings = hub.settings(folder);
+  hub::Spec spec = hub.spec();
+  spec.revision = kCommit;
+  hub.branches[kCommit] = kCommit;
+  const hub::Fetched fetched = hub::fetch_dataset(settings, spec, {});
+  fs::remove_all(folder / "hub/datasets--owner--name/trees");
+  fs::remove(fetched.folder / "b.jsonl");
+  settings.offline = true;
+  EXPECT_THAT(hub::fetch_dataset(settings, spec, {}).names, ElementsAre("a.jsonl"));
+  settings.offline = false;
+  EXPECT_THAT(hub::fetch_dataset(settings, spec, {}).names, ElementsAre("a.jsonl", "b.jsonl"));
+}
+
+TEST(HubFetch, LooksForNewFilesWhereTheOldCommitHadNone) {
+  FakeHub hub(hub::Kind::kDataset);
+  hub.add("a.jsonl", "{}");
+  const TemporaryFolder folder;
+  hub::Settings settings = hub.settings(folder);
+  hub::fetch_dataset(settings, hub.spec(), {});
+  hub::Spec spec = hub.spec();
+  spec.glob = "*.txt";
+  const std::string none = "data set owner/name: no file matches '*.txt'; it holds a.jsonl";
+  settings.offline = true;
+  EXPECT_EQ(error_of([&] { hub::fetch_dataset(settings, spec, {}); }), none);
+  settings.offline = false;
+  const std::size_t asked = hub.hub().requests().size();
+  EXPECT_EQ(error_of([&] { hub::fetch_dataset(settings, spec, {}); }), none);
+  EXPECT_EQ(hub.hub().requests().size(), asked + 1);
 }
 
 TEST(HubFetch, CopiesOutOfTheCache) {

@@ -128,6 +128,9 @@ TEST_F(HubRefusal, OfNamesThatLeaveTheCache) {
             "with hash '" +
                 oid + "'");
   answer("/tree/",
+         {.body = R"([{"type": "file", "path": "a\nb", "size": 1, "oid": ")" + oid + "\"}]"});
+  EXPECT_THAT(message(), HasSubstr("cannot be kept: 'a?b' with hash"));
+  answer("/tree/",
          {.body = R"([{"type": "file", "path": "x", "size": 1, "oid": "../../../evil"}])"});
   EXPECT_THAT(message(), HasSubstr("cannot be kept: 'x' with hash '../../../evil'"));
 }

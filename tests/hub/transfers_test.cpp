@@ -111,7 +111,10 @@ TEST_F(HubTransfer, CutsAStalledConnection) {
     return reply;
   };
   settings_.stall_seconds = 1;
+  std::string reason;
+  report_ = [&](const hub::Progress& progress) { reason += progress.reason; };
   expect_complete(fetch());
+  EXPECT_EQ(reason, "nothing came for 1 s");
   EXPECT_THAT(ranges(), testing::ElementsAre("", "bytes=5000-"));
 }
 
