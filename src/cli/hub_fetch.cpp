@@ -48,6 +48,8 @@ hub::Fetched fetch(const hub::Spec& spec, const CommonOptions& common) {
   StatusLine status(common, /*plain_lines=*/false);
   const hub::Report report = [&](const hub::Progress& progress) {
     status.update(describe(progress), /*force=*/true);  // the hub's room keeps the pace
+    // Where no line is shown a pause would look like a hang.
+    if (!terminal() && !progress.reason.empty()) note(common, describe(progress));
   };
   const hub::Fetched fetched = spec.kind == hub::Kind::kModel
                                    ? hub::fetch_model(where, spec, report)

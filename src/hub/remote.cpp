@@ -21,6 +21,7 @@ constexpr int kMaxRedirects = 10;
 constexpr int kMaxPages = 10'000;  // of a listing; a server that never ends is wrong
 constexpr std::size_t kMaxPageBytes = std::size_t{256} << 20;
 constexpr double kLongestBackOffSeconds = 60;
+constexpr int kAttemptsToMeet = 3;
 constexpr std::size_t kCommitDigits = 40;
 
 bool may_pass(const Reply& reply) {
@@ -45,8 +46,10 @@ class Patience {
   void reset() { failures_ = 0; }
 
   /// Waits for the next attempt; false when there should be none.
-  bool wait(const Reply& reply) {
-    if (!may_pass(reply) || ++failures_ >= attempts_) return false;
+  /// `met`: the hub has answered before. A machine without a network should say so soon.
+  bool wait(const Reply& reply, bool met) {
+    const int most = met ? attempts_ : std::min(attempts_, kAttemptsToMeet);
+    if (!may_pass(reply) || ++failures_ >= most) return false;
     double seconds = settings_.first_wait_seconds * static_cast<double>(1U << (failures_ - 1));
     seconds = std::min(seconds, kLongestBackOffSeconds);
     seconds = std::max(seconds, reply.retry_after_seconds);
@@ -138,6 +141,7 @@ Reply Remote::follow(Request request, const Sink& sink) {
     const std::string origin = origin_of(request.url);
     request.token = origin == hub_ ? settings_.token : "";
     reply = connection_.send(request, sink);
+    met_ = met_ || reply.status != 0;
     if (!reply.failure.empty() || !reply.redirect()) return reply;
     const std::string next = resolve_url(request.url, reply.header("location"));
     const std::string next_origin = origin_of(next);
@@ -164,7 +168,7 @@ Reply Remote::get_page(const std::string& url, int attempts, std::string& body) 
       return body.size() <= kMaxPageBytes;
     });
     if (reply.ok()) return reply;
-    if (!patience.wait(reply)) refuse(reply, "");
+    if (!patience.wait(reply, met_)) refuse(reply, "");
   }
 }
 
@@ -214,7 +218,7 @@ void Remote::check(const std::string& commit, const std::string& name, const Ent
     reply = follow({.url = file_url(commit, name), .head = true},
                    [](const Reply&, std::string_view) { return true; });
     if (reply.failure.empty() && reply.status >= 200 && reply.status < 400) break;
-    if (!patience.wait(reply)) refuse(reply, name);
+    if (!patience.wait(reply, met_)) refuse(reply, name);
   }
   const std::string served = reply.header("x-repo-commit");
   if (!served.empty() && served != commit) {
@@ -274,7 +278,7 @@ void Remote::fetch(const std::string& commit, const std::string& name, const Ent
     if (reply.ok()) {
       reply.failure = fmt::format("the server ended after {} of {} bytes", file.size(), entry.size);
     }
-    if (!patience.wait(reply)) refuse(reply, name);
+    if (!patience.wait(reply, met_)) refuse(reply, name);
   }
 }
 

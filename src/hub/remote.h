@@ -52,7 +52,8 @@ class Remote {
   const Spec& spec_;
   Pause pause_;
   Connection connection_;
-  std::string hub_;  // origin of the endpoint: the only one that gets the token
+  bool met_ = false;  // the hub has answered
+  std::string hub_;   // origin of the endpoint: the only one that gets the token
   std::string name_;
 };
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <atomic>
 #include <cstdlib>
 
 #include "base/file.h"
@@ -86,6 +87,20 @@ TEST(DownloadCommand, SendsTheTokenOfTheFile) {
   fs::create_directories(folder / "home");
   base::write_file(folder / "home/token", "hf_mine\n");
   EXPECT_EQ(run(hub, folder, "download owner/name").code, 0);
+}
+
+TEST(DownloadCommand, SaysWhatItWaitsFor) {
+  FakeHub hub;
+  hub.add_model();
+  std::atomic<int> refused = 0;
+  hub.hub_hook = [&](const ServerRequest&) -> std::optional<ServerReply> {
+    if (refused++ > 0) return {};
+    return ServerReply{.status = 503, .headers = {{"Retry-After", "1"}}};
+  };
+  const TemporaryFolder folder;
+  const Ran ran = run(hub, folder, "download owner/name");
+  EXPECT_EQ(ran.code, 0);
+  EXPECT_THAT(ran.err, StartsWith("gpt2: download: HTTP 503; trying again in 1 s\n"));
 }
 
 TEST(DownloadCommand, WrongUsageIsCode2) {
