@@ -251,6 +251,7 @@ TEST_F(HubTransfer, WaitsForAnotherProgramThatFetchesTheSame) {
   ASSERT_TRUE(other.joinable()) << "it did not wait";
   other.join();
   EXPECT_TRUE(hub_.storage().requests().empty());
+  EXPECT_TRUE(fs::exists(lock)) << "a lock on a file without a name keeps nobody out";
 }
 
 }  // namespace
