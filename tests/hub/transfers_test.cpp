@@ -242,10 +242,14 @@ TEST_F(HubTransfer, WaitsForAnotherProgramThatFetchesTheSame) {
   report_ = [&](const hub::Progress& progress) {
     if (progress.reason != "another program is fetching model.safetensors") return;
     EXPECT_FALSE(fs::exists(partial()));
-    // It ends: its content is there, its lock file gone as huggingface_hub's are.
-    base::write_file(blob(), weights());
-    fs::remove(lock);
-    other = std::thread([held] { ::close(held); });
+    // Once this one sleeps in the lock it ends: its content is there, its lock file gone, as
+    // huggingface_hub's are.
+    other = std::thread([this, held, lock] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      base::write_file(blob(), weights());
+      fs::remove(lock);
+      ::close(held);
+    });
   };
   expect_complete(fetch());
   ASSERT_TRUE(other.joinable()) << "it did not wait";
