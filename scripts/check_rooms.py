@@ -13,7 +13,7 @@ from typing import Iterator, NamedTuple
 # A room includes only rooms on lower floors.
 FLOORS = {
     "base": 0,
-    "text": 1, "data": 1, "formats": 1, "kernels": 1, "dist": 1, "report": 1,
+    "text": 1, "data": 1, "formats": 1, "hub": 1, "kernels": 1, "dist": 1, "report": 1,
     "model": 2,
     "prepare": 3, "train": 3, "generate": 3, "evaluate": 3, "measure": 3,
     "serve": 4,

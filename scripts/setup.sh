@@ -8,6 +8,7 @@ packages=(
   g++ cmake ninja-build git ca-certificates python3   # the tools
   libfmt-dev libcli11-dev nlohmann-json3-dev libdnnl-dev   # what the program links
   zlib1g-dev libzstd-dev libsnappy-dev libbrotli-dev liblz4-dev
+  libcurl4-openssl-dev libssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev clang-format  # what its tests link and call
 )
 if [[ "${1:-}" == --all ]]; then

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "cli/cli.h"
+#include "cli/hub_fetch.h"
 #include "cli/tokenizer_option.h"
 
 namespace cli {
@@ -57,6 +58,7 @@ std::string describe(const data::Manifest& manifest) {
 
 void run_prepare(PrepareOptions& options) {
   options.prepare.out = options.out;
+  options.prepare.inputs = with_fetched(options.prepare.inputs, options.common);
   const text::Tokenizer& tokenizer = options.tokenizer.get();
   StatusLine status(options.common, /*plain_lines=*/false);
   prepare::Progress last;
@@ -86,8 +88,9 @@ void add_prepare(CLI::App& app) {
   command
       .add_option("INPUT", options->prepare.inputs,
                   ".txt files (a document each), .jsonl files (a document a line, empty lines "
-                  "skipped), folders of both (recursively, sorted), or '-' for stdin (one document "
-                  "of plain text)")
+                  "skipped), folders of both (recursively, sorted), '-' for stdin (one document "
+                  "of plain text), or hf:OWNER/NAME[@revision][:glob]: the data set's .parquet or "
+                  ".jsonl files, fetched from the Hugging Face hub")
       ->required();
   command
       .add_option("--out", options->out,

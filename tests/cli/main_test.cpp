@@ -34,8 +34,8 @@ TEST(Program, TellsItsVersion) {
 TEST(Program, HelpsWithEverySubcommandItLists) {
   const Ran all = run({"--help"});
   EXPECT_EQ(all.code, 0);
-  for (const char* name :
-       {"encode", "decode", "prepare", "train", "generate", "score", "quantize", "info", "bench"}) {
+  for (const char* name : {"encode", "decode", "prepare", "download", "train", "generate", "score",
+                           "quantize", "info", "bench"}) {
     EXPECT_THAT(all.out, HasSubstr(name));
     const Ran help = run({name, "--help"});
     EXPECT_EQ(help.code, 0) << name;
