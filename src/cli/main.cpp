@@ -22,6 +22,7 @@ int run(int argc, char** argv) {
   cli::add_encode(app);
   cli::add_decode(app);
   cli::add_prepare(app);
+  cli::add_verify(app);
   cli::add_train(app);
   cli::add_generate(app);
   cli::add_score(app);
