@@ -274,7 +274,7 @@ TEST(PrepareCommand, OnAFullOrReadOnlyDiskSaysSo) {
   const auto unmount = [&] { ::umount2((folder / "disk").c_str(), MNT_DETACH); };
   if (!mount(0)) GTEST_SKIP() << "needs root to mount a small tmpfs";
   expect_failure(prepare(folder, "a.txt --out disk/out"), 1,
-                 "cannot write disk/out/train_000000.bin: No space left on device");
+                 "cannot write disk/out/train_000000.bin.part: No space left on device");
   EXPECT_TRUE(fs::is_empty(folder / "disk"));
   unmount();
   ASSERT_TRUE(mount(MS_RDONLY));
