@@ -66,12 +66,12 @@ PATTERNS = [
     _pattern("intrinsics",
              r"#\s*include\s*<(?:\w*mmintrin|immintrin|x86intrin|cpuid|arm_neon|arm_sve)\.h>"
              r"|\b_mm\d*_\w+\s*\(|\b__m(?:128|256|512)[id]?\b",
-             r"kernels/cpu/|text/pretokenizer", "intrinsics stay in kernels/cpu and the pre-tokenizer"),
+             r"kernels/cpu/|text/cpu/", "intrinsics stay in kernels/cpu and text/cpu"),
     _pattern("onednn", r"#\s*include\s*[<\"](?:dnnl|oneapi/dnnl)[^>\"]*[>\"]",
              r"kernels/cpu/", "oneDNN stays in kernels/cpu"),
     _pattern("options", r"#\s*include\s*[<\"]CLI/", r"cli/", "parsing options is cli's"),
     _pattern("preprocessor", r"^[ \t]*#\s*(?:if|ifdef|ifndef|elif)\b",
-             r"kernels/cpu/|kernels/cuda/|base/(?:file|crc32c)\.cpp$|text/pretokenizer",
+             r"kernels/cpu/|kernels/cuda/|base/(?:file|crc32c)\.cpp$",
              "no #if outside simd and file code; let CMake choose a .cpp"),
 ]
 

@@ -1,4 +1,5 @@
-// gpt2 bench: how fast this machine is, and how much of it training, generation and scoring use.
+// gpt2 bench: how fast this machine is, and how much of it training, generation and scoring use;
+// and how fast the tokenizer is.
 //
 // The result goes to stdout, as a table or with --json as one object; progress goes to stderr.
 
@@ -167,7 +168,7 @@ void run_bench_generate(BenchOptions& o) {
 
 void add_bench(CLI::App& app) {
   CLI::App& bench = *app.add_subcommand(
-      "bench", "Measure this machine, and training, generation and scoring on it");
+      "bench", "Measure this machine, and training, generation, scoring and the tokenizer on it");
   bench.require_subcommand(1);
   const auto options = std::make_shared<BenchOptions>();
   BenchOptions& o = *options;
@@ -221,6 +222,10 @@ void add_bench(CLI::App& app) {
       ->check(kFromOne)
       ->capture_default_str();
   score.callback([options] { run_bench_score(*options); });
+
+  add_bench_tokenizer(add_bench_command(bench, "tokenizer",
+                                        "Text to ids and back: MB/s of one thread and of all", o),
+                      o);
 }
 
 }  // namespace cli

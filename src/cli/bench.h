@@ -35,6 +35,10 @@ struct BenchOptions {
   base::DType type() const { return precision == "fp32" ? base::DType::kF32 : base::DType::kBf16; }
 };
 
+/// Adds FILE, options and callback of `gpt2 bench tokenizer` to its command. `bench` must live as
+/// long as the program.
+void add_bench_tokenizer(CLI::App& command, BenchOptions& bench);
+
 /// Each prints a table, or one JSON object where the options ask for it, to stdout.
 void print_peak(const BenchOptions& options, const measure::Machine& machine);
 /// `what`: "train" or "score". `accumulation`: micro-batches a step.

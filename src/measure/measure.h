@@ -9,12 +9,14 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
+#include "text/text.h"
 
 namespace measure {
 
@@ -203,5 +205,27 @@ struct ScoringOptions {
 
 /// Batches of losses without gradients; the same figures as of training.
 Training measure_scoring(const ScoringOptions& options, const OnStep& on_step);
+
+// ---- the tokenizer ----------------------------------------------------------------------------
+
+struct Tokenizing {
+  double bytes = 0;
+  double tokens = 0;
+  double cold_seconds = 0;  ///< the first pass: an empty cache, memory that nobody has touched
+  Series encode_seconds;    ///< passes of the same encoder after that
+  Series decode_seconds;
+  Series
+      parallel_seconds;  ///< passes of base::thread_count() encoders, each with a part; wall time
+  std::string instruction_set;
+};
+
+/// Encodes `bytes` and decodes the ids, on one thread and on all, `passes` times each.
+/// Throws Error where decoding does not give the text back, or threads give other ids.
+Tokenizing measure_tokenizer(const text::Tokenizer& tokenizer, std::string_view bytes,
+                             std::int64_t passes, Clock clock);
+
+/// A text of `bytes` bytes or a little more: tokens that begin with a space, the n-th of them drawn
+/// with a probability like 1/n. Throws Error where there are none.
+std::string text_of_tokens(const text::Tokenizer& tokenizer, std::size_t bytes);
 
 }  // namespace measure

@@ -1,168 +1,224 @@
-// Two ways to merge: a quadratic search for the short pieces that text is made of, and a queue of
-// ranks for the long ones that would make the search slow.
+// Merging long pieces: a queue of ranks over a list of tokens.
 
 #include "text/bpe.h"
 
 #include <algorithm>
 #include <array>
-#include <functional>
-#include <queue>
+#include <bit>
+
+#include "text/pages.h"
 
 namespace text {
 namespace {
 
-/// Positions by (rank, position), lowest first.
+/// What a merge gives.
+TokenId result_of(const cpu::Merges& merges, std::uint32_t rank) {
+  return merges.results == nullptr ? static_cast<TokenId>(merges.first_result + rank)
+                                   : merges.results[rank];
+}
+
+/// Positions by rank: of the lowest rank all, in ascending order.
 ///
-/// One bucket a rank. A merge's result appears almost only in later merges, so that a bucket is
-/// mostly full before it is opened: it is then sorted once (mostly it is in order already) and read
-/// from front to back. The rare bucket that still grows after that becomes a heap.
+/// Each rank has a chain of cache lines that positions are written to as they come. A merge's
+/// result is longer than its halves, so that a rank gets no positions from its own merges: its
+/// chain is complete when it is opened, unless a lower rank turns up in between.
+template <class Index>
 class RankQueue {
  public:
-  explicit RankQueue(std::size_t ranks) : buckets_(ranks) {}
+  RankQueue() : heads_(kRanks, kNoChunk) {}
 
-  bool empty() const { return open_.empty(); }
-  /// The lowest rank in the queue.
-  std::uint32_t rank() const { return open_.top(); }
-
-  void push(std::uint32_t rank, std::size_t position) {
-    Bucket& bucket = buckets_[rank];
-    auto& positions = bucket.positions;
-    if (positions.empty()) {
-      open_.push(rank);
-    } else if (bucket.next > 0) {
-      positions.erase(positions.begin(), positions.begin() + bucket.next);
-      bucket.next = 0;
-      bucket.order = Order::kHeap;  // which an ascending sequence is
-    } else if (bucket.order == Order::kAscending && position < positions.back()) {
-      bucket.order = Order::kNone;
+  void push(std::uint32_t rank, Index position) {
+    std::uint32_t head = heads_[rank];
+    if (head == kNoChunk || chunks_[head].count == Chunk::kPositions) {
+      words_[rank / 64] |= std::uint64_t{1} << rank % 64;
+      summary_[rank / 4096] |= std::uint64_t{1} << rank / 64 % 64;
+      heads_[rank] = new_chunk(head);
+      head = heads_[rank];
     }
-    positions.push_back(position);
-    if (bucket.order == Order::kHeap) {
-      std::push_heap(positions.begin(), positions.end(), std::greater<>());
-    }
+    Chunk& chunk = chunks_[head];
+    chunk.positions[chunk.count++] = position;
   }
 
-  /// Removes the lowest position of the lowest rank.
-  std::size_t pop() {
-    Bucket& bucket = buckets_[open_.top()];
-    auto& positions = bucket.positions;
-    std::size_t position = 0;
-    if (bucket.order == Order::kHeap) {
-      std::pop_heap(positions.begin(), positions.end(), std::greater<>());
-      position = positions.back();
-      positions.pop_back();
-    } else {
-      if (bucket.order == Order::kNone) std::sort(positions.begin(), positions.end());
-      bucket.order = Order::kAscending;
-      position = positions[static_cast<std::size_t>(bucket.next++)];
-      if (static_cast<std::size_t>(bucket.next) == positions.size()) positions.clear();
+  /// The lowest rank that has positions; kNoRank: none.
+  std::uint32_t lowest() const {
+    for (std::size_t s = 0; s < summary_.size(); ++s) {
+      if (summary_[s] == 0) continue;
+      const std::size_t word = s * 64 + static_cast<std::size_t>(std::countr_zero(summary_[s]));
+      return static_cast<std::uint32_t>(word * 64) +
+             static_cast<std::uint32_t>(std::countr_zero(words_[word]));
     }
-    if (positions.empty()) {
-      bucket.next = 0;
-      bucket.order = Order::kAscending;
-      open_.pop();
+    return cpu::kNoRank;
+  }
+
+  /// Moves the positions of a rank to `positions`, in ascending order.
+  void take(std::uint32_t rank, std::vector<Index>& positions) {
+    positions.clear();
+    chain_.clear();
+    for (std::uint32_t at = heads_[rank]; at != kNoChunk; at = chunks_[at].previous) {
+      chain_.push_back(at);
     }
-    return position;
+    for (std::size_t i = chain_.size(); i > 0; --i) {
+      const Chunk& chunk = chunks_[chain_[i - 1]];
+      positions.insert(positions.end(), chunk.positions, chunk.positions + chunk.count);
+    }
+    free_.insert(free_.end(), chain_.begin(), chain_.end());
+    heads_[rank] = kNoChunk;
+    words_[rank / 64] &= ~(std::uint64_t{1} << rank % 64);
+    if (words_[rank / 64] == 0) summary_[rank / 4096] &= ~(std::uint64_t{1} << rank / 64 % 64);
+    if (!std::is_sorted(positions.begin(), positions.end())) {
+      std::sort(positions.begin(), positions.end());
+    }
   }
 
  private:
-  enum class Order : std::uint8_t { kAscending, kNone, kHeap };
-  struct Bucket {
-    std::vector<std::size_t> positions;
-    std::ptrdiff_t next = 0;  // the first position not yet read; 0 in a heap
-    Order order = Order::kAscending;
+  static constexpr std::size_t kRanks = 65536;
+  static constexpr std::uint32_t kNoChunk = 0xFFFFFFFF;
+  struct alignas(64) Chunk {
+    static constexpr std::size_t kPositions = (64 - 8) / sizeof(Index);
+    std::uint32_t previous;
+    std::uint32_t count;
+    Index positions[kPositions];
   };
-  std::vector<Bucket> buckets_;
-  // Ranks of the buckets that are not empty, each once.
-  std::priority_queue<std::uint32_t, std::vector<std::uint32_t>, std::greater<>> open_;
+  std::uint32_t new_chunk(std::uint32_t previous) {
+    if (free_.empty()) {
+      free_.push_back(static_cast<std::uint32_t>(chunks_.size()));
+      chunks_.emplace_back();
+    }
+    const std::uint32_t at = free_.back();
+    free_.pop_back();
+    chunks_[at].previous = previous;
+    chunks_[at].count = 0;
+    return at;
+  }
+
+  std::vector<std::uint32_t> heads_;
+  std::vector<Chunk> chunks_;
+  std::vector<std::uint32_t> free_;
+  std::vector<std::uint32_t> chain_;
+  std::array<std::uint64_t, kRanks / 64> words_{};  // a bit for each rank with positions
+  std::array<std::uint64_t, kRanks / 4096> summary_{};
 };
 
-/// A token of a long piece, in a list linked both ways by position.
-struct Node {
-  std::size_t previous;
-  std::size_t next;
-  std::uint32_t rank;  // of the pair with the next one
-  TokenId id;
+/// A long piece while it is merged: its tokens in a list linked both ways by position.
+template <class Index>
+class LongPiece {
+ public:
+  LongPiece(const cpu::Merges& merges, const cpu::Kernels& kernels, std::string_view piece)
+      : merges_(merges),
+        kernels_(kernels),
+        size_(piece.size()),
+        memory_(sizeof(Node) * piece.size()),
+        nodes_(memory_.as<Node>()) {
+    const auto byte = [piece](std::size_t i) { return static_cast<std::uint8_t>(piece[i]); };
+    for (std::size_t i = 0; i < size_; ++i) {
+      std::uint16_t rank = cpu::kNoRank;
+      if (i + 1 < size_) rank = merges.byte_ranks[byte(i) << 8 | byte(i + 1)];
+      nodes_[i] = {static_cast<Index>(i == 0 ? kNowhere : i - 1),
+                   static_cast<Index>(i + 1 == size_ ? kNowhere : i + 1), merges.byte_ids[byte(i)],
+                   rank};
+      if (rank != cpu::kNoRank) queue_.push(rank, static_cast<Index>(i));
+    }
+  }
+
+  void merge() {
+    std::vector<Index> positions;
+    for (;;) {
+      const std::uint32_t rank = queue_.lowest();
+      if (rank == cpu::kNoRank) return;
+      queue_.take(rank, positions);
+      const std::size_t done = merge_rank(rank, positions);
+      for (std::size_t i = done; i < positions.size(); ++i) queue_.push(rank, positions[i]);
+    }
+  }
+
+  void append_ids(std::vector<TokenId>& ids) const {
+    for (std::size_t i = 0; i != kNowhere; i = nodes_[i].next) ids.push_back(nodes_[i].id);
+  }
+
+ private:
+  static constexpr Index kNowhere = static_cast<Index>(-1);
+  struct Node {
+    Index previous;
+    Index next;
+    TokenId id;
+    std::uint16_t rank;  // of the pair with the next one
+  };
+
+  /// Merges the pairs of a rank; returns how many it came to before a lower rank turned up.
+  std::size_t merge_rank(std::uint32_t rank, const std::vector<Index>& positions) {
+    constexpr std::size_t kAhead = 12;  // nodes to ask for: about a memory access
+    const TokenId result = result_of(merges_, rank);
+    for (std::size_t i = 0; i < positions.size(); ++i) {
+      if (i + kAhead < positions.size()) __builtin_prefetch(nodes_ + positions[i + kAhead]);
+      if (nodes_[positions[i]].rank != rank) continue;  // merged with a neighbour since
+      if (merge_pair(positions[i], result) < rank) return i + 1;
+    }
+    return positions.size();
+  }
+
+  /// Merges the pair at a position; returns the lower rank of the two new pairs.
+  std::uint32_t merge_pair(Index at, TokenId result) {
+    Node& node = nodes_[at];
+    Node& gone = nodes_[node.next];
+    gone.rank = cpu::kNoRank;
+    node.id = result;
+    node.next = gone.next;
+    std::uint16_t with_next = cpu::kNoRank;
+    std::uint16_t with_previous = cpu::kNoRank;
+    if (node.next != kNowhere) {
+      nodes_[node.next].previous = at;
+      with_next = kernels_.rank(merges_, result, nodes_[node.next].id);
+    }
+    set_rank(at, with_next);
+    if (node.previous != kNowhere) {
+      with_previous = kernels_.rank(merges_, nodes_[node.previous].id, result);
+      set_rank(node.previous, with_previous);
+    }
+    return std::min(with_next, with_previous);
+  }
+
+  void set_rank(Index at, std::uint16_t rank) {
+    nodes_[at].rank = rank;
+    if (rank != cpu::kNoRank) queue_.push(rank, at);
+  }
+
+  const cpu::Merges& merges_;
+  const cpu::Kernels& kernels_;
+  std::size_t size_;
+  Pages memory_;
+  Node* nodes_;
+  RankQueue<Index> queue_;
 };
 
-constexpr std::size_t kNowhere = static_cast<std::size_t>(-1);
-
-/// Scratch memory of longer pieces is given back, so that one monster does not stay paid for.
-constexpr std::size_t kKeptBytes = std::size_t{1} << 16;
+template <class Index>
+void merge_long(const cpu::Merges& merges, const cpu::Kernels& kernels, std::string_view piece,
+                std::vector<TokenId>& ids) {
+  LongPiece<Index> long_piece(merges, kernels, piece);
+  long_piece.merge();
+  long_piece.append_ids(ids);
+}
 
 }  // namespace
 
-struct Merger::Scratch {
-  explicit Scratch(std::size_t ranks) : queue(ranks) {}
-  std::vector<Node> nodes;
-  RankQueue queue;
-};
-
-Merger::Merger(const Tokenizer::Tables& tables) : tables_(tables) {}
+Merger::Merger(const Tokenizer::Tables& tables, const cpu::Kernels& kernels)
+    : merges_(tables.merges), kernels_(kernels) {}
 Merger::~Merger() = default;
 
 void Merger::merge(std::string_view piece, std::vector<TokenId>& ids) {
   if (piece.size() <= kShortBytes) {
-    merge_short(piece, ids);
+    std::array<TokenId, kShortBytes> tokens;
+    const std::size_t count =
+        kernels_.merge_medium(merges_, piece.data(), piece.size(), tokens.data());
+    ids.insert(ids.end(), tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(count));
+  } else if (piece.size() < 0xFFFFFFFF) {
+    merge_long<std::uint32_t>(merges_, kernels_, piece, ids);
   } else {
-    merge_long(piece, ids);
+    merge_huge(piece, ids);
   }
 }
 
-void Merger::merge_short(std::string_view piece, std::vector<TokenId>& ids) const {
-  std::array<TokenId, kShortBytes> tokens;
-  std::array<std::uint32_t, kShortBytes> ranks;  // ranks[i]: of the pair (i, i + 1)
-  std::size_t count = piece.size();
-  for (std::size_t i = 0; i < count; ++i) {
-    tokens[i] = tables_.byte_ids[static_cast<std::uint8_t>(piece[i])];
-    if (i > 0) ranks[i - 1] = tables_.ranks.find(tokens[i - 1], tokens[i]);
-  }
-  while (count > 1) {
-    const auto best = std::min_element(ranks.begin(), ranks.begin() + count - 1);
-    if (*best == PairRanks::kNone) break;
-    const auto at = static_cast<std::size_t>(best - ranks.begin());
-    tokens[at] = tables_.merges[*best].result;
-    --count;
-    std::copy(tokens.begin() + at + 2, tokens.begin() + count + 1, tokens.begin() + at + 1);
-    std::copy(best + 1, ranks.begin() + count, best);
-    if (at + 1 < count) ranks[at] = tables_.ranks.find(tokens[at], tokens[at + 1]);
-    if (at > 0) ranks[at - 1] = tables_.ranks.find(tokens[at - 1], tokens[at]);
-  }
-  ids.insert(ids.end(), tokens.begin(), tokens.begin() + count);
-}
-
-void Merger::merge_long(std::string_view piece, std::vector<TokenId>& ids) {
-  if (!scratch_) scratch_ = std::make_unique<Scratch>(tables_.merges.size());
-  auto& nodes = scratch_->nodes;
-  RankQueue& queue = scratch_->queue;
-  nodes.resize(piece.size());
-  const auto rank_from = [&](std::size_t at) {
-    Node& node = nodes[at];
-    node.rank =
-        node.next == kNowhere ? PairRanks::kNone : tables_.ranks.find(node.id, nodes[node.next].id);
-    if (node.rank != PairRanks::kNone) queue.push(node.rank, at);
-  };
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    const bool last = i + 1 == nodes.size();
-    const TokenId id = tables_.byte_ids[static_cast<std::uint8_t>(piece[i])];
-    nodes[i] = {i == 0 ? kNowhere : i - 1, last ? kNowhere : i + 1, PairRanks::kNone, id};
-  }
-  for (std::size_t i = 0; i < nodes.size(); ++i) rank_from(i);
-  while (!queue.empty()) {
-    const std::uint32_t rank = queue.rank();
-    const std::size_t at = queue.pop();
-    Node& node = nodes[at];
-    if (node.rank != rank) continue;  // one of the two was merged with its other neighbour
-    Node& gone = nodes[node.next];
-    gone.rank = PairRanks::kNone;
-    node.id = tables_.merges[rank].result;
-    node.next = gone.next;
-    if (node.next != kNowhere) nodes[node.next].previous = at;
-    if (node.previous != kNowhere) rank_from(node.previous);
-    rank_from(at);
-  }
-  for (std::size_t i = 0; i != kNowhere; i = nodes[i].next) ids.push_back(nodes[i].id);
-  if (piece.size() > kKeptBytes) scratch_.reset();
+void Merger::merge_huge(std::string_view piece, std::vector<TokenId>& ids) {
+  merge_long<std::uint64_t>(merges_, kernels_, piece, ids);
 }
 
 }  // namespace text

@@ -1,5 +1,6 @@
 #pragma once
-/// The merges: from a piece's bytes to its ids. Private to the room.
+/// The merges of pieces that are too long for the loops of cpu/: from their bytes to their ids.
+/// Private to the room.
 ///
 /// Always the pair of lowest rank next, the leftmost of equals, until no pair has a rank.
 /// Source: Sennrich, Haddow, Birch 2016 (arXiv:1508.07909), section 3.2.
@@ -16,23 +17,21 @@ namespace text {
 class Merger {
  public:
   /// Up to here the plain quadratic search is faster than the queue.
-  static constexpr std::size_t kShortBytes = 256;
+  static constexpr std::size_t kShortBytes = cpu::kMediumBytes;
 
-  explicit Merger(const Tokenizer::Tables& tables);
+  Merger(const Tokenizer::Tables& tables, const cpu::Kernels& kernels);
   ~Merger();
   Merger(const Merger&) = delete;
   Merger& operator=(const Merger&) = delete;
 
   /// Appends the ids of `piece`.
   void merge(std::string_view piece, std::vector<TokenId>& ids);
+  /// Does it with 64-bit positions, which pieces beyond 4 GiB need, whatever its length.
+  void merge_huge(std::string_view piece, std::vector<TokenId>& ids);
 
  private:
-  struct Scratch;
-  void merge_short(std::string_view piece, std::vector<TokenId>& ids) const;
-  void merge_long(std::string_view piece, std::vector<TokenId>& ids);
-
-  const Tokenizer::Tables& tables_;
-  std::unique_ptr<Scratch> scratch_;  // of merge_long; made when first needed
+  const cpu::Merges& merges_;
+  const cpu::Kernels& kernels_;
 };
 
 }  // namespace text

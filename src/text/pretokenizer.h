@@ -1,5 +1,6 @@
 #pragma once
-/// Cuts text into the pieces that merges never cross. Private to the room.
+/// What text is cut by, into the pieces that merges never cross; cpu/cut.inc does it. Private to
+/// the room.
 ///
 /// The pieces are the successive matches of GPT-2's pattern
 ///
@@ -18,9 +19,5 @@ enum class CharClass : std::uint8_t { kOther, kLetter, kNumber, kSpace };
 
 /// The class of a code point.
 CharClass class_of(char32_t code);
-
-/// The end of the piece that starts at `p`; p < result <= end. [p, end) must not be empty, `p` must
-/// be where the text or another piece starts, and `end` must be the end of the text.
-const char* piece_end(const char* p, const char* end);
 
 }  // namespace text

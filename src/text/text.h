@@ -63,22 +63,29 @@ class Tokenizer {
   std::uint64_t hash() const;
   /// Writes vocab.json and merges.txt; for gpt2() byte-identical to the published files.
   void write_files(const base::Path& folder) const;
+  /// Writes tokenizer.json, which Hugging Face's `tokenizers` loads and encodes the same with.
+  void write_tokenizer_json(const base::Path& folder) const;
 
   struct Tables;  // private to the room
+  explicit Tokenizer(std::unique_ptr<const Tables> tables);
   const Tables& tables() const { return *tables_; }
 
  private:
   friend class Encoder;
-  explicit Tokenizer(std::unique_ptr<const Tables> tables);
   std::unique_ptr<const Tables> tables_;
 };
 
-/// Encodes texts with a bounded cache of its own (about 3 MiB): one object a thread.
-/// Time is linear in the text's length whatever the text is.
+/// Encodes texts with a bounded cache of its own: one object a thread. The cache starts small, so
+/// that an encoder for a prompt costs little, and grows with the text.
+/// Time is linear in the text's length whatever the text is (O(n log n) in a single word's).
+/// GPT2_CPU_ISA forces an instruction set; the ids are the same with each.
 class Encoder {
  public:
-  /// `tokenizer` must outlive the encoder.
-  explicit Encoder(const Tokenizer& tokenizer);
+  static constexpr std::size_t kCacheBytes = std::size_t{64} << 20;
+
+  /// `tokenizer` must outlive the encoder. The cache has at most `cache_bytes`, or 128 kB where
+  /// that is more. Throws Error when GPT2_CPU_ISA names something that this processor cannot run.
+  explicit Encoder(const Tokenizer& tokenizer, std::size_t cache_bytes = kCacheBytes);
   ~Encoder();
   Encoder(Encoder&&) noexcept;
   Encoder& operator=(Encoder&&) noexcept;
@@ -86,6 +93,8 @@ class Encoder {
   /// Appends the ids of `bytes` to `ids`.
   void encode(std::string_view bytes, std::vector<TokenId>& ids,
               SpecialTokens special = SpecialTokens::kAsText);
+  /// "generic", "avx2" or "avx512".
+  std::string_view instruction_set() const;
 
  private:
   struct State;
@@ -95,6 +104,10 @@ class Encoder {
 /// Encodes once, with a cache made and thrown away: for prompts, not for corpora.
 std::vector<TokenId> encode(const Tokenizer& tokenizer, std::string_view bytes,
                             SpecialTokens special = SpecialTokens::kAsText);
+
+/// Cuts a text into at most `parts` texts of about the same size, for as many threads: the ids of
+/// the parts, one after another, are those of the whole.
+std::vector<std::string_view> cut_for_threads(std::string_view bytes, std::size_t parts);
 
 /// Turns ids into text as they come, holding back a character until all its bytes are there.
 class StreamDecoder {

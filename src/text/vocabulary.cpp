@@ -1,10 +1,11 @@
-// The tables: GPT-2's from its merge list alone, others from vocab.json and merges.txt.
+// Vocabularies: GPT-2's from its merge list alone, others from vocab.json and merges.txt.
 
 #include "text/vocabulary.h"
 
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <cstring>
 #include <functional>
 #include <limits>
 
@@ -33,14 +34,14 @@ constexpr ByteAlphabet make_byte_alphabet() {
   return a;
 }
 
-/// Tokens by their bytes, for as long as the merges are read. It points at `tables`' pool.
+/// Tokens by their bytes, for as long as the merges are read. It reads the vocabulary's pool.
 class TokenIndex {
  public:
-  TokenIndex(const Tokenizer::Tables& tables, std::size_t tokens)
-      : tables_(tables), slots_(std::bit_ceil(2 * tokens + 1)) {}
+  TokenIndex(const Vocabulary& vocabulary, std::size_t tokens)
+      : vocabulary_(vocabulary), slots_(std::bit_ceil(2 * tokens + 1)) {}
 
   void insert(TokenId id) {
-    const std::uint32_t hash = hash_of(tables_.bytes(id));
+    const std::uint32_t hash = hash_of(vocabulary_.bytes(id));
     std::size_t i = hash & mask();
     while (slots_[i].used) i = (i + 1) & mask();
     slots_[i] = {hash, id, true};
@@ -49,7 +50,7 @@ class TokenIndex {
   std::optional<TokenId> find(std::string_view bytes) const {
     const std::uint32_t hash = hash_of(bytes);
     for (std::size_t i = hash & mask(); slots_[i].used; i = (i + 1) & mask()) {
-      if (slots_[i].hash == hash && tables_.bytes(slots_[i].id) == bytes) return slots_[i].id;
+      if (slots_[i].hash == hash && vocabulary_.bytes(slots_[i].id) == bytes) return slots_[i].id;
     }
     return std::nullopt;
   }
@@ -66,7 +67,7 @@ class TokenIndex {
     return static_cast<std::uint32_t>(hash >> 32);
   }
   std::size_t mask() const { return slots_.size() - 1; }
-  const Tokenizer::Tables& tables_;
+  const Vocabulary& vocabulary_;
   std::vector<Slot> slots_;
 };
 
@@ -110,13 +111,12 @@ std::string spelling_of(std::string_view bytes) {
 }
 
 /// Adds one merge of three known tokens.
-void add_merge(Tokenizer::Tables& tables, const std::string& name, std::size_t line, Merge merge) {
-  if (!tables.ranks.insert(merge.left, merge.right,
-                           static_cast<std::uint32_t>(tables.merges.size()))) {
+void add_merge(Vocabulary& vocabulary, const std::string& name, std::size_t line, Merge merge) {
+  if (!vocabulary.append_merge(merge)) {
     base::fail("{}, line {}: expected each merge once, got '{} {}' again", name, line,
-               spelling_of(tables.bytes(merge.left)), spelling_of(tables.bytes(merge.right)));
+               spelling_of(vocabulary.bytes(merge.left)),
+               spelling_of(vocabulary.bytes(merge.right)));
   }
-  tables.merges.push_back(merge);
 }
 
 /// Puts the tokens in order of id and refuses holes and doubles.
@@ -137,7 +137,7 @@ std::vector<const std::string*> in_order_of_id(
   return tokens;
 }
 
-void find_byte_tokens(Tokenizer::Tables& tables, const TokenIndex& index, const std::string& name) {
+void find_byte_tokens(Vocabulary& vocabulary, const TokenIndex& index, const std::string& name) {
   for (std::size_t b = 0; b < 256; ++b) {
     const char byte = static_cast<char>(b);
     const auto id = index.find({&byte, 1});
@@ -145,7 +145,7 @@ void find_byte_tokens(Tokenizer::Tables& tables, const TokenIndex& index, const 
       base::fail("{}: expected a token for every byte, byte 0x{:02x} ('{}') has none", name, b,
                  spelling_of({&byte, 1}));
     }
-    tables.byte_ids[b] = *id;
+    vocabulary.byte_ids[b] = *id;
   }
 }
 
@@ -179,87 +179,91 @@ bool append_bytes_of(std::string& out, std::string_view spelling) {
   return true;
 }
 
-PairRanks::PairRanks(std::size_t pairs)
-    : slots_(std::bit_ceil(2 * pairs + 2), Slot{0, kNone}),
-      mask_(slots_.size() - 1),
-      shift_(64 - std::countr_zero(slots_.size())) {}
-
-bool PairRanks::insert(TokenId left, TokenId right, std::uint32_t rank) {
-  const std::uint32_t key = key_of(left, right);
-  std::size_t i = slot_of(key);
-  for (; slots_[i].rank != kNone; i = (i + 1) & mask_) {
-    if (slots_[i].key == key) return false;
-  }
-  slots_[i] = {key, rank};
-  return true;
-}
-
-bool Tokenizer::Tables::is_literal(TokenId id) const {
-  return std::binary_search(literal.begin(), literal.end(), id);
-}
-
-void Tokenizer::Tables::append_token(std::string_view bytes) {
+void Vocabulary::append_token(std::string_view bytes) {
   pool += bytes;
   begins.push_back(static_cast<std::uint32_t>(pool.size()));
 }
 
-std::unique_ptr<Tokenizer::Tables> tables_from_vocab_bpe(std::string_view vocab_bpe) {
+void Vocabulary::reserve_pairs(std::size_t merges_at_most) {
+  cpu::PairBucket empty;
+  std::memset(&empty, 0xFF, sizeof(empty));  // kNoRank everywhere
+  pairs.assign(std::bit_ceil(merges_at_most / 7 + 2), empty);
+  merges.reserve(merges_at_most);
+}
+
+bool Vocabulary::append_merge(Merge merge) {
+  const std::uint32_t key = std::uint32_t{merge.left} << 16 | merge.right;
+  const int shift = 32 - std::countr_zero(pairs.size());
+  std::size_t at = (key * cpu::kPairHash) >> shift;
+  for (;; at = (at + 1) % pairs.size()) {
+    cpu::PairBucket& bucket = pairs[at];
+    for (std::size_t i = 0; i < cpu::PairBucket::kPairs; ++i) {
+      if (bucket.ranks[i] == cpu::kNoRank) {
+        bucket.keys[i] = key;
+        bucket.ranks[i] = static_cast<std::uint16_t>(merges.size());
+        merges.push_back(merge);
+        return true;
+      }
+      if (bucket.keys[i] == key) return false;
+    }
+    bucket.ranks[cpu::PairBucket::kPairs] = cpu::kLookOn;
+  }
+}
+
+Vocabulary vocabulary_from_vocab_bpe(std::string_view vocab_bpe) {
   const std::string name = "the built-in vocab.bpe";
-  auto tables = std::make_unique<Tokenizer::Tables>();
+  Vocabulary vocabulary;
   const std::size_t lines = count_lines(vocab_bpe);
-  tables->pool.reserve(vocab_bpe.size());
-  tables->begins.reserve(256 + lines + 2);
-  tables->begins.push_back(0);
-  tables->merges.reserve(lines);
-  tables->ranks = PairRanks(lines);
-  TokenIndex index(*tables, 256 + lines);
+  vocabulary.pool.reserve(vocab_bpe.size());
+  vocabulary.begins.reserve(256 + lines + 2);
+  vocabulary.begins.push_back(0);
+  vocabulary.reserve_pairs(lines);
+  TokenIndex index(vocabulary, 256 + lines);
   for (std::size_t id = 0; id < 256; ++id) {
     const std::uint8_t byte = kByteAlphabet.in_order_of_id[id];
     const char as_char = static_cast<char>(byte);
-    tables->append_token({&as_char, 1});
-    tables->byte_ids[byte] = static_cast<TokenId>(id);
+    vocabulary.append_token({&as_char, 1});
+    vocabulary.byte_ids[byte] = static_cast<TokenId>(id);
     index.insert(static_cast<TokenId>(id));
   }
   for_each_merge(vocab_bpe, name, [&](const MergeLine& merge) {
     const auto left = index.find(merge.left());
     const auto right = index.find(merge.right());
     assert(left && right);
-    const auto id = static_cast<TokenId>(tables->size());
-    tables->append_token(merge.joined);
+    const auto id = static_cast<TokenId>(vocabulary.size());
+    vocabulary.append_token(merge.joined);
     index.insert(id);
-    add_merge(*tables, name, merge.number, {*left, *right, id});
+    add_merge(vocabulary, name, merge.number, {*left, *right, id});
   });
-  tables->end_of_text = static_cast<TokenId>(tables->size());
-  tables->append_token(kEndOfText);
-  return tables;
+  vocabulary.end_of_text = static_cast<TokenId>(vocabulary.size());
+  vocabulary.append_token(kEndOfText);
+  return vocabulary;
 }
 
-std::unique_ptr<Tokenizer::Tables> tables_from_files(std::string_view vocab_json,
-                                                     const std::string& vocab_name,
-                                                     std::string_view merges_txt,
-                                                     const std::string& merges_name) {
+Vocabulary vocabulary_from_files(std::string_view vocab_json, const std::string& vocab_name,
+                                 std::string_view merges_txt, const std::string& merges_name) {
   const auto entries = parse_vocab_json(vocab_json, vocab_name);
-  auto tables = std::make_unique<Tokenizer::Tables>();
-  TokenIndex index(*tables, entries.size());
-  tables->begins.push_back(0);
+  Vocabulary vocabulary;
+  TokenIndex index(vocabulary, entries.size());
+  vocabulary.begins.push_back(0);
   TokenId id = 0;
   for (const std::string* const spelling : in_order_of_id(entries, vocab_name)) {
     std::string bytes;
     const bool spells_bytes = append_bytes_of(bytes, *spelling);
-    tables->append_token(spells_bytes ? bytes : *spelling);
-    if (*spelling == kEndOfText) tables->end_of_text = id;
+    vocabulary.append_token(spells_bytes ? bytes : *spelling);
+    if (*spelling == kEndOfText) vocabulary.end_of_text = id;
     if (spells_bytes) {
       if (index.find(bytes)) {
         base::fail("{}: expected each token once, got '{}' again", vocab_name, *spelling);
       }
       index.insert(id);
     } else {
-      tables->literal.push_back(id);
+      vocabulary.literal.push_back(id);
     }
     ++id;
   }
-  find_byte_tokens(*tables, index, vocab_name);
-  tables->ranks = PairRanks(count_lines(merges_txt));
+  find_byte_tokens(vocabulary, index, vocab_name);
+  vocabulary.reserve_pairs(count_lines(merges_txt));
   for_each_merge(merges_txt, merges_name, [&](const MergeLine& merge) {
     const auto known = [&](std::string_view bytes) {
       const auto token = index.find(bytes);
@@ -269,10 +273,10 @@ std::unique_ptr<Tokenizer::Tables> tables_from_files(std::string_view vocab_json
       }
       return *token;
     };
-    add_merge(*tables, merges_name, merge.number,
+    add_merge(vocabulary, merges_name, merge.number,
               {known(merge.left()), known(merge.right()), known(merge.joined)});
   });
-  return tables;
+  return vocabulary;
 }
 
 }  // namespace text

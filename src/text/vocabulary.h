@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "text/cpu/table.h"
 #include "text/text.h"
 
 namespace text {
@@ -30,39 +31,6 @@ void append_spelling(std::string& out, std::string_view bytes);
 /// character outside the alphabet.
 bool append_bytes_of(std::string& out, std::string_view spelling);
 
-/// rank of a pair of neighbouring tokens: an open-addressing table, read in the innermost loop.
-class PairRanks {
- public:
-  static constexpr std::uint32_t kNone = 0xFFFFFFFF;
-
-  /// Room for `pairs` pairs at most a third full: most look-ups are misses and end at a hole.
-  explicit PairRanks(std::size_t pairs);
-  /// False where the pair has a rank already.
-  bool insert(TokenId left, TokenId right, std::uint32_t rank);
-  /// kNone for a pair that no merge joins.
-  std::uint32_t find(TokenId left, TokenId right) const {
-    const std::uint32_t key = key_of(left, right);
-    for (std::size_t i = slot_of(key);; i = (i + 1) & mask_) {
-      if (slots_[i].key == key || slots_[i].rank == kNone) return slots_[i].rank;
-    }
-  }
-
- private:
-  struct Slot {
-    std::uint32_t key;
-    std::uint32_t rank;  // kNone: a hole
-  };
-  static std::uint32_t key_of(TokenId left, TokenId right) {
-    return std::uint32_t{left} << 16 | right;
-  }
-  std::size_t slot_of(std::uint32_t key) const {
-    return (key * 0x9E3779B97F4A7C15ULL) >> shift_;  // Fibonacci hashing: 2^64 / golden ratio
-  }
-  std::vector<Slot> slots_;
-  std::size_t mask_;
-  int shift_;
-};
-
 /// One line of merges.txt.
 struct Merge {
   TokenId left;
@@ -70,33 +38,78 @@ struct Merge {
   TokenId result;
 };
 
-struct Tokenizer::Tables {
-  std::string pool;                   // every token's bytes, one after another
-  std::vector<std::uint32_t> begins;  // token id -> where its bytes begin; one more at the end
-  std::vector<TokenId> literal;       // ids whose files spell them as they are, ascending
-  std::array<TokenId, 256> byte_ids;  // byte -> its token
-  std::vector<Merge> merges;          // in order of rank
-  PairRanks ranks{0};
+/// A vocabulary while it is read: what the tables' image is made from.
+struct Vocabulary {
+  std::string pool;                     // every token's bytes, one after another
+  std::vector<std::uint32_t> begins;    // token id -> where its bytes begin; one more at the end
+  std::vector<TokenId> literal;         // ids whose files spell them as they are, ascending
+  std::array<TokenId, 256> byte_ids{};  // byte -> its token
+  std::vector<Merge> merges;            // in order of rank
+  std::vector<cpu::PairBucket> pairs;   // rank of two tokens
   std::optional<TokenId> end_of_text;
 
   std::size_t size() const { return begins.size() - 1; }
   std::string_view bytes(std::size_t id) const {
     return std::string_view(pool).substr(begins[id], begins[id + 1] - begins[id]);
   }
-  bool is_literal(TokenId id) const;
   void append_token(std::string_view bytes);
+  /// Makes room in `pairs`, between a third and two thirds full: small enough for a second-level
+  /// cache, and look-ups beyond the first line are rare.
+  void reserve_pairs(std::size_t merges_at_most);
+  /// Adds a merge with the next rank; false where the two tokens have one already.
+  bool append_merge(Merge merge);
 };
 
-/// The tables of GPT-2's vocabulary from its merge list: ids 0 to 255 are the bytes, 256 + i is
-/// merge i, the last is <|endoftext|>.
-std::unique_ptr<Tokenizer::Tables> tables_from_vocab_bpe(std::string_view vocab_bpe);
+/// A vocabulary as one block of memory without pointers: the loops' tables, ready to use. GPT-2's
+/// is made by the build and part of the program, another one's is made when it is loaded.
+struct alignas(64) ImageLine {
+  std::byte bytes[64];
+};
+using Image = std::vector<ImageLine>;
 
-/// The tables of a vocabulary and its merges. `vocab_name` and `merges_name` are for messages.
+/// Throws Error naming `merges_name` when there are more merges than ranks.
+Image make_image(const Vocabulary& vocabulary, const std::string& merges_name);
+
+/// Sets the bit of each token of up to 15 bytes that its own bytes merge to, with which an encoder
+/// fills its cache. An image works without: it takes longer to make than the bits are worth where a
+/// vocabulary is loaded.
+void mark_whole_tokens(Image& image);
+
+/// The parts of an image.
+struct Tokenizer::Tables {
+  /// Of an image that somebody else keeps.
+  explicit Tables(std::span<const std::byte> image);
+  /// Of an image of its own.
+  explicit Tables(Image image);
+
+  std::span<const std::uint32_t> begins;  // as in Vocabulary
+  const char* pool;                       // kReadable bytes may be read from each token on
+  std::span<const TokenId> literal;
+  std::span<const Merge> list;           // the merges in order of rank
+  std::span<const std::uint64_t> whole;  // see mark_whole_tokens
+  std::optional<TokenId> end_of_text;
+  cpu::Merges merges;
+
+  static constexpr std::size_t kReadable = 16;
+  std::size_t size() const { return begins.size() - 1; }
+  std::string_view bytes(std::size_t id) const {
+    return {pool + begins[id], begins[id + 1] - begins[id]};
+  }
+  bool is_literal(TokenId id) const;
+
+ private:
+  void set_parts(std::span<const std::byte> image);
+  Image owned_;
+};
+
+/// GPT-2's vocabulary from its merge list: ids 0 to 255 are the bytes, 256 + i is merge i, the last
+/// is <|endoftext|>.
+Vocabulary vocabulary_from_vocab_bpe(std::string_view vocab_bpe);
+
+/// A vocabulary and its merges. `vocab_name` and `merges_name` are for messages.
 /// Throws Error naming the file and the entry or line where they are inconsistent.
-std::unique_ptr<Tokenizer::Tables> tables_from_files(std::string_view vocab_json,
-                                                     const std::string& vocab_name,
-                                                     std::string_view merges_txt,
-                                                     const std::string& merges_name);
+Vocabulary vocabulary_from_files(std::string_view vocab_json, const std::string& vocab_name,
+                                 std::string_view merges_txt, const std::string& merges_name);
 
 /// What vocab.json holds: (spelling, id) in the order of the file.
 std::vector<std::pair<std::string, TokenId>> parse_vocab_json(std::string_view json,
@@ -105,8 +118,8 @@ std::vector<std::pair<std::string, TokenId>> parse_vocab_json(std::string_view j
 std::string to_vocab_json(const Tokenizer::Tables& tables);
 /// merges.txt with its version line.
 std::string to_merges_txt(const Tokenizer::Tables& tables);
-
-/// assets/vocab.bpe, part of the program.
-std::string_view embedded_vocab_bpe();
+/// tokenizer.json: the vocabulary with GPT-2's way of cutting, as Hugging Face's `tokenizers` 0.13
+/// and later read it.
+std::string to_tokenizer_json(const Tokenizer::Tables& tables);
 
 }  // namespace text

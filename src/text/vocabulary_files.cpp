@@ -123,13 +123,66 @@ std::string to_vocab_json(const Tokenizer::Tables& tables) {
 
 std::string to_merges_txt(const Tokenizer::Tables& tables) {
   std::string out = "#version: 0.2\n";
-  for (const Merge& merge : tables.merges) {
+  for (const Merge& merge : tables.list) {
     append_spelling(out, tables.bytes(merge.left));
     out += ' ';
     append_spelling(out, tables.bytes(merge.right));
     out += '\n';
   }
   return out;
+}
+
+std::string to_tokenizer_json(const Tokenizer::Tables& tables) {
+  using Json = nlohmann::ordered_json;
+  const Json byte_level = {{"type", "ByteLevel"},
+                           {"add_prefix_space", false},
+                           {"trim_offsets", true},
+                           {"use_regex", true}};
+  Json added = Json::array();
+  for (const TokenId id : tables.literal) {
+    added.push_back({{"id", id},
+                     {"content", tables.bytes(id)},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", true}});
+  }
+  if (tables.end_of_text && !tables.is_literal(*tables.end_of_text)) {
+    added.push_back({{"id", *tables.end_of_text},
+                     {"content", kEndOfText},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", true}});
+  }
+  Json merges = Json::array();
+  for (const Merge& merge : tables.list) {
+    std::string line;
+    append_spelling(line, tables.bytes(merge.left));
+    line += ' ';
+    append_spelling(line, tables.bytes(merge.right));
+    merges.push_back(std::move(line));
+  }
+  Json file = {{"version", "1.0"},
+               {"truncation", nullptr},
+               {"padding", nullptr},
+               {"added_tokens", std::move(added)},
+               {"normalizer", nullptr},
+               {"pre_tokenizer", byte_level},
+               {"post_processor", byte_level},
+               {"decoder", byte_level}};
+  file["model"] = {{"type", "BPE"},
+                   {"dropout", nullptr},
+                   {"unk_token", nullptr},
+                   {"continuing_subword_prefix", ""},
+                   {"end_of_word_suffix", ""},
+                   {"fuse_unk", false},
+                   {"byte_fallback", false},
+                   {"vocab", Json::parse(to_vocab_json(tables))},
+                   {"merges", std::move(merges)}};
+  return file.dump(2, ' ', /*ensure_ascii=*/true);
 }
 
 }  // namespace text

@@ -6,6 +6,7 @@
 
 #include <set>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/growing_file.h"
 #include "base/rng.h"

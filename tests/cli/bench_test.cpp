@@ -52,13 +52,14 @@ double milliseconds_of(const json& operations) {
 
 TEST(Bench, HelpsWithEachOfItsCommands) {
   EXPECT_THAT(run({"bench", "--help"}).out, HasSubstr("generate"));
-  for (const std::string what : {"peak", "train", "generate", "score"}) {
+  for (const std::string what : {"peak", "train", "generate", "score", "tokenizer"}) {
     const Ran ran = run({"bench", what, "--help"});
     EXPECT_EQ(ran.code, 0);
     for (const char* flag : {"--json", "--threads", "--quiet"}) {
       EXPECT_THAT(ran.out, HasSubstr(flag)) << what;
     }
-    EXPECT_EQ(ran.out.find("--precision") == std::string::npos, what == "peak") << what;
+    const bool without_model = what == "peak" || what == "tokenizer";
+    EXPECT_EQ(ran.out.find("--precision") == std::string::npos, without_model) << what;
   }
 }
 
@@ -164,6 +165,28 @@ TEST(BenchScore, PrintsOneObject) {
   expect_positive(object, {"tokens_per_second", "fraction_of_peak", "peak_gflops", "rss_mib"});
   EXPECT_EQ(object["batch_tokens"], 64);
   EXPECT_GT(milliseconds_of(object["operations"]), 0);
+}
+
+TEST(BenchTokenizer, PrintsOneObject) {
+  const json object = object_of(run({"bench", "tokenizer", "--json", "--passes", "2", "--threads",
+                                     "2", GPT2_SOURCE_DIR "/README.md"}));
+  expect_positive(object, {"tokens", "encode_cold_mb_per_second", "encode_warm_mb_per_second",
+                           "decode_mb_per_second", "encode_threads_mb_per_second"});
+  EXPECT_EQ(object["bytes"], std::filesystem::file_size(GPT2_SOURCE_DIR "/README.md"));
+  EXPECT_LT(object["tokens"], object["bytes"]);
+  EXPECT_EQ(object["threads"], 2);
+}
+
+TEST(BenchTokenizer, MakesATextWhereItIsGivenNone) {
+  const Ran ran = run({"bench", "tokenizer", "--passes", "1", "--threads", "1"});
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("no FILE: 16.78 MB"));
+  EXPECT_THAT(ran.out, HasSubstr("times one"));
+}
+
+TEST(BenchTokenizer, RefusesAnEmptyText) {
+  expect_failure(run({"bench", "tokenizer", "/dev/null"}), 1,
+                 "bench tokenizer: /dev/null: expected some text, got none");
 }
 
 }  // namespace

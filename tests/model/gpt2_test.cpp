@@ -550,10 +550,10 @@ TEST(Plan, ActivationsFollowTheFormula) {
   const auto backend = reference();
   const Config config = model::preset("124m");
   const std::int64_t c = config.channels, rows = 4 * 1024;
-  // f32, a token and layer: two residuals, two normed, qkv, attention, two of 4 C; four statistics
-  // and H log-sum-exps. See docs/design.md.
-  const std::int64_t per_layer = 4 * (2 * c + 2 * c + 3 * c + c + 8 * c + 4 + config.heads);
-  const std::int64_t rest = 4 * (3 * c + 3 + c + c + 4 * c);
+  // f32, a token and layer: two residuals, qkv, attention, two of 4 C; four statistics and H
+  // log-sum-exps; two normed once for all layers. See docs/design.md.
+  const std::int64_t per_layer = 4 * (2 * c + 3 * c + c + 8 * c + 4 + config.heads);
+  const std::int64_t rest = 4 * (2 * c + 3 * c + 3 + c + c + 4 * c);
   const model::MemoryPlan plan = Gpt2::plan(config, *backend, 4, 1024, true);
   EXPECT_NEAR(static_cast<double>(plan.activations),
               static_cast<double>(rows * (config.layers * per_layer + rest)),
@@ -570,8 +570,7 @@ TEST(Plan, WhatIsComputedAgainNeedsNoRoom) {
            Gpt2::plan(config, *backend, 4, 1024, true, recompute).activations;
   };
   const std::size_t hidden = std::size_t{4} * 1024 * 768 * 4 * 4;
-  EXPECT_EQ(layer_bytes(model::Recompute::kNone) - layer_bytes(model::Recompute::kGelu),
-            hidden);
+  EXPECT_EQ(layer_bytes(model::Recompute::kNone) - layer_bytes(model::Recompute::kGelu), hidden);
   EXPECT_EQ(layer_bytes(model::Recompute::kBlock), std::size_t{4} * 1024 * 768 * 4);
 }
 

@@ -14,7 +14,7 @@ CLEAN = {
     "src/base/error.h": "#pragma once\n",
     "src/base/parallel.cpp": '#include <omp.h>\n#pragma omp parallel\nstd::thread t; int n = omp_get_num_threads();\n',
     "src/text/text.h": '#pragma once\n#include "base/error.h"\n',
-    "src/text/pretokenizer.cpp": '#include <immintrin.h>\n#include "text/private.h"\n',
+    "src/text/cpu/simd_x.inc": '#include <immintrin.h>\n#include "text/private.h"\n',
     "src/text/private.h": "#pragma once\n",
     "src/kernels/kernels.h": "#pragma once\n",
     "src/kernels/cpu/simd.inc": "#include <immintrin.h>\n#ifdef __AVX2__\n__m256 x = _mm256_setzero_ps();\n#endif\n",

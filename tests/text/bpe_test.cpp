@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "text/cpu/isa.h"
 #include "text/slow_tokenizer.h"
 #include "text/text_testing.h"
 
@@ -11,6 +12,7 @@ namespace {
 
 using text::Merger;
 using text::TokenId;
+using text::Tokenizer;
 using text_testing::SlowTokenizer;
 using Ids = std::vector<TokenId>;
 
@@ -21,7 +23,7 @@ std::string random_word(text_testing::Random& random, std::string_view letters, 
 }
 
 TEST(Merger, AgreesWithTheSlowSearchAroundItsThreshold) {
-  Merger merger(text::Tokenizer::gpt2().tables());
+  Merger merger(text::Tokenizer::gpt2().tables(), text::cpu::chosen_kernels());
   text_testing::Random random(1);
   for (std::size_t size :
        {std::size_t{1}, std::size_t{2}, std::size_t{3}, std::size_t{50}, Merger::kShortBytes - 1,
@@ -85,7 +87,7 @@ TEST(Merger, FollowsRanksInAnyOrder) {
     const ShuffledMerges shuffled(seed);
     const text::Tokenizer tokenizer = shuffled.load();
     const SlowTokenizer slow(shuffled.tokens, shuffled.merges);
-    Merger merger(tokenizer.tables());
+    Merger merger(tokenizer.tables(), text::cpu::chosen_kernels());
     text_testing::Random random(seed);
     for (std::size_t size : {std::size_t{9}, Merger::kShortBytes, std::size_t{700}}) {
       for (const std::string_view letters : {"abc", "ab", "aab", "c", "abca"}) {
@@ -95,12 +97,51 @@ TEST(Merger, FollowsRanksInAnyOrder) {
         EXPECT_EQ(ids, slow.encode_piece(word)) << "seed " << seed << ": " << word;
       }
     }
+    text::Encoder encoder(tokenizer);
+    for (std::size_t size = 1; size < 100; ++size) {
+      const std::string word = random_word(random, "abc", size);
+      Ids ids;
+      encoder.encode(word, ids);
+      EXPECT_EQ(ids, slow.encode_piece(word)) << "seed " << seed << ": " << word;
+    }
+  }
+}
+
+/// Every instruction set's two ways to merge, over all of the lengths they take.
+TEST(Merger, LoopsAgreeWithTheSlowSearch) {
+  const Tokenizer& gpt2 = Tokenizer::gpt2();
+  text_testing::Random random(4);
+  for (const text::cpu::Kernels* const kernels : text::cpu::available_kernels()) {
+    for (std::size_t size = 1; size <= 70; ++size) {
+      for (const std::string_view letters : {"a", "etaoinshrdlu", "aab", " \n", "\xe4\xb8\xad"}) {
+        const std::string word = random_word(random, letters, size);
+        const Ids expected = SlowTokenizer::gpt2().encode_piece(word);
+        Ids ids(text::cpu::kMediumBytes);
+        ids.resize(kernels->merge_medium(gpt2.tables().merges, word.data(), size, ids.data()));
+        EXPECT_EQ(ids, expected) << kernels->name << ": " << word;
+        if (size > text::cpu::kMostMergedBytes) continue;
+        ids.resize(text::cpu::kMostMergedBytes);
+        ids.resize(kernels->merge(gpt2.tables().merges, word.data(), size, ids.data()));
+        EXPECT_EQ(ids, expected) << kernels->name << ": " << word;
+      }
+    }
+  }
+}
+
+TEST(Merger, TakesTheSameWayWithWidePositions) {
+  Merger merger(Tokenizer::gpt2().tables(), text::cpu::chosen_kernels());
+  text_testing::Random random(5);
+  for (const std::string_view letters : {"a", "etaoinshrdlu", "0123456789"}) {
+    const std::string word = random_word(random, letters, 3000);
+    Ids ids;
+    merger.merge_huge(word, ids);
+    EXPECT_EQ(ids, SlowTokenizer::gpt2().encode_piece(word));
   }
 }
 
 /// The long way and the short way on the same bytes: long pieces of many short repetitions.
 TEST(Merger, GoesBackToScratchAfterAMonster) {
-  Merger merger(text::Tokenizer::gpt2().tables());
+  Merger merger(text::Tokenizer::gpt2().tables(), text::cpu::chosen_kernels());
   Ids first;
   merger.merge(std::string(100'000, 'a'), first);
   Ids second;

@@ -95,6 +95,20 @@ class Files : public ::testing::Test {
   ScratchFolder folder_;
 };
 
+/// All the ways to join runs of a letter.
+TEST_F(Files, MoreMergesThanRanksAreRefused) {
+  std::vector<std::string> runs;
+  std::string merges;
+  for (std::size_t letters = 2; letters <= 400; ++letters) {
+    runs.emplace_back(letters, 'a');
+    for (std::size_t left = 1; left < letters; ++left) {
+      merges += std::string(left, 'a') + " " + std::string(letters - left, 'a') + "\n";
+    }
+  }
+  write(vocab_json(runs), merges);
+  expect_refusal("<merges.txt>: expected at most 65534 merges, got 79800");
+}
+
 TEST_F(Files, NeedNoVersionLineAndNoSpecialToken) {
   for (const std::string first : {"", "#version: 0.2\n", "#version: 0.2 - Trained by hand\r\n"}) {
     write(vocab_json({"ab", "\u0120ab"}), first + "a b\r\n\n\u0120 ab");

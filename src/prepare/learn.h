@@ -1,0 +1,45 @@
+#pragma once
+/// A vocabulary learnt from documents.
+///
+/// Law: the result does not depend on the number of threads.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "text/learn.h"
+
+namespace prepare {
+
+struct LearnOptions {
+  std::vector<std::string> inputs;  ///< as prepare::Options
+  base::Path out;
+  std::string text_field = "text";
+  text::LearnOptions vocabulary;
+};
+
+/// How far it is.
+struct LearnProgress {
+  std::uint64_t bytes_done = 0;
+  std::uint64_t bytes_total = 0;  ///< 0 when unknown (stdin)
+  std::size_t entries = 0;        ///< of the vocabulary; 0 while texts are counted
+  double seconds = 0;
+};
+
+struct LearnResult {
+  std::size_t vocab_size = 0;
+  std::uint64_t text_bytes = 0;
+  std::uint64_t pieces = 0;          ///< pre-tokens counted
+  std::size_t different_pieces = 0;  ///< after forgetting the rarest, where there were too many
+  double seconds = 0;
+};
+
+/// Writes `out`: vocab.json, merges.txt and tokenizer.json, all of them or nothing. `out` must be
+/// absent or an empty folder. Memory stays under 1.5 GiB whatever the inputs are: pre-tokens are
+/// added up every 64 MiB of text, of which the 4 million commonest are kept.
+LearnResult learn(const LearnOptions& options,
+                  const std::function<void(const LearnProgress&)>& progress);
+
+}  // namespace prepare
