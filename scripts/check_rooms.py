@@ -71,7 +71,7 @@ PATTERNS = [
              r"kernels/cpu/", "oneDNN stays in kernels/cpu"),
     _pattern("options", r"#\s*include\s*[<\"]CLI/", r"cli/", "parsing options is cli's"),
     _pattern("preprocessor", r"^[ \t]*#\s*(?:if|ifdef|ifndef|elif)\b",
-             r"kernels/cpu/|kernels/cuda/|base/file\.cpp$",
+             r"kernels/cpu/|kernels/cuda/|base/(?:file|crc32c)\.cpp$",
              "no #if outside simd and file code; let CMake choose a .cpp"),
 ]
 

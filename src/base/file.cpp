@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -325,36 +324,6 @@ void append_line(const Path& path, std::string_view line) {
   std::string text(line);
   text += '\n';
   write_fully(file.get(), text.data(), text.size(), path);
-}
-
-std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc) {
-  static const auto tables = [] {
-    constexpr std::uint32_t kReversed = 0x82f63b78;  // 0x1EDC6F41 bit-reversed
-    std::array<std::array<std::uint32_t, 256>, 8> t{};
-    for (std::uint32_t i = 0; i < 256; ++i) {
-      std::uint32_t value = i;
-      for (int bit = 0; bit < 8; ++bit) value = (value >> 1) ^ ((value & 1) != 0 ? kReversed : 0);
-      t[0][i] = value;
-    }
-    for (std::size_t k = 1; k < 8; ++k) {
-      for (std::size_t i = 0; i < 256; ++i) t[k][i] = (t[k - 1][i] >> 8) ^ t[0][t[k - 1][i] & 0xff];
-    }
-    return t;
-  }();
-  crc = ~crc;
-  const std::byte* data = bytes.data();
-  std::size_t left = bytes.size();
-  for (; left >= 8; data += 8, left -= 8) {  // eight bytes a step ("slicing by 8", Intel 2006)
-    std::uint64_t word = 0;
-    std::memcpy(&word, data, 8);
-    word ^= crc;
-    crc = 0;
-    for (std::size_t k = 0; k < 8; ++k) crc ^= tables[7 - k][(word >> (8 * k)) & 0xff];
-  }
-  for (; left > 0; ++data, --left) {
-    crc = (crc >> 8) ^ tables[0][(crc ^ std::to_integer<std::uint32_t>(*data)) & 0xff];
-  }
-  return ~crc;
 }
 
 std::uint64_t fnv1a64(std::span<const std::byte> bytes, std::uint64_t hash) {

@@ -125,6 +125,9 @@ void append_line(const Path& path, std::string_view line);
 /// from `crc` (0 at the start).
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc = 0);
 
+/// The same from tables alone, as on a processor without the instruction.
+std::uint32_t crc32c_by_tables(std::span<const std::byte> bytes, std::uint32_t crc = 0);
+
 /// 64-bit FNV-1a of `bytes`, continuing from `hash`. For identity, not for safety.
 /// Source: Fowler, Noll, Vo, "The FNV Non-Cryptographic Hash Algorithm" (IETF draft).
 std::uint64_t fnv1a64(std::span<const std::byte> bytes, std::uint64_t hash = 0xcbf29ce484222325ULL);

@@ -20,6 +20,7 @@ void add_encode(CLI::App& app);
 void add_decode(CLI::App& app);
 void add_prepare(CLI::App& app);
 void add_download(CLI::App& app);
+void add_verify(CLI::App& app);
 void add_train_tokenizer(CLI::App& app);
 void add_train(CLI::App& app);
 void add_generate(CLI::App& app);

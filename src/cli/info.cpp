@@ -161,6 +161,9 @@ Report describe_shards(const base::Path& folder) {
   report.json["vocab_hash"] = manifest.vocab_hash;
   report.json["shard_tokens"] = manifest.shard_tokens;
   report.json["overlap"] = manifest.overlap;
+  report.json["format"] = data::kFormatNames[static_cast<int>(manifest.format)];
+  report.json["rejected"] = manifest.rejected;
+  report.json["duplicates"] = manifest.duplicates;
   report.json["validation_fraction"] = manifest.validation_fraction;
   report.row("documents",
              fmt::format("{} from {} input{}", exact_count(manifest.documents),
@@ -172,7 +175,7 @@ Report describe_shards(const base::Path& folder) {
 }
 
 Report describe_shard(const base::Path& path) {
-  const data::Shard shard(path);
+  const data::Shard shard(path, std::nullopt);
   const auto tokens = shard.tokens();
   Report report;
   report.json = {{"kind", "shard"}, {"tokens", tokens.size()}};

@@ -23,6 +23,7 @@ int run(int argc, char** argv) {
   cli::add_decode(app);
   cli::add_prepare(app);
   cli::add_download(app);
+  cli::add_verify(app);
   cli::add_train_tokenizer(app);
   cli::add_train(app);
   cli::add_generate(app);

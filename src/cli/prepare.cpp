@@ -28,7 +28,8 @@ struct PrepareOptions {
 std::string describe(const prepare::Progress& progress) {
   const auto done = static_cast<double>(progress.bytes_done);
   const auto total = static_cast<double>(progress.bytes_total);
-  const double rate = done / std::max(progress.seconds, 1e-9);
+  const double rate =
+      (done - static_cast<double>(progress.bytes_before)) / std::max(progress.seconds, 1e-9);
   const std::string tokens = human_count(static_cast<double>(progress.tokens));
   const std::string speed = human_bytes(rate) + "/s";
   if (progress.bytes_total == 0) {  // from a pipe: no end in sight
@@ -53,7 +54,65 @@ std::string describe(const data::Manifest& manifest) {
     text += fmt::format(", {} in {}", counted(manifest.validation_tokens, "validation token"),
                         counted(std::ssize(manifest.validation), "shard"));
   }
+  if (manifest.duplicates > 0) {
+    text += fmt::format("; {} dropped", counted(manifest.duplicates, "duplicate"));
+  }
+  if (manifest.rejected > 0) {
+    text += fmt::format("; {} rejected (rejected.jsonl)", counted(manifest.rejected, "record"));
+  }
   return text;
+}
+
+/// "0.01" or "1%" as a share.
+double share_of(std::string word) {
+  const bool percent = word.ends_with('%');
+  if (percent) word.pop_back();
+  double value = 0;
+  const bool valid = CLI::detail::lexical_cast(word, value);
+  if (percent) value /= 100;
+  if (!valid || !(value >= 0 && value <= 1)) {
+    throw CLI::ValidationError("--max-rejected",
+                               "expected a share from 0 to 1 or a percentage, got " + word);
+  }
+  return value;
+}
+
+void add_record_options(CLI::App& command, PrepareOptions& options) {
+  prepare::Options& values = options.prepare;
+  command
+      .add_option_function<std::string>(
+          "--max-rejected",
+          [&values](const std::string& word) { values.max_rejected = share_of(word); },
+          "Stop when more than this part of the records is broken (0.01 or 1%); those that are "
+          "stand in OUT/rejected.jsonl")
+      ->default_str("0.01");
+  command
+      .add_option_function<std::string>(
+          "--utf8", [&values](const std::string& word) { values.strict_utf8 = word == "strict"; },
+          "What is not UTF-8: keep every byte, or (strict) reject the document")
+      ->check(CLI::IsMember({"keep", "strict"}))
+      ->default_str("keep");
+  command
+      .add_option_function<std::string>(
+          "--dedup",
+          [&values](const std::string& word) { values.drop_duplicates = word == "exact"; },
+          "Of documents with the same text keep the first (exact); up to 1 GiB of memory, some 58 "
+          "million documents")
+      ->check(CLI::IsMember({"none", "exact"}))
+      ->default_str("none");
+  command
+      .add_option_function<std::string>(
+          "--format",
+          [&values](const std::string& word) {
+            values.format =
+                word == "nanogpt" ? data::ShardFormat::kNanogpt : data::ShardFormat::kLlmc;
+          },
+          "Shards as llm.c reads them, or train.bin and val.bin as nanoGPT does")
+      ->check(CLI::IsMember({"llmc", "nanogpt"}))
+      ->default_str("llmc");
+  command.add_flag(
+      "--restart", values.restart,
+      "Empty an output folder that is finished or was begun otherwise, and begin again");
 }
 
 void run_prepare(PrepareOptions& options) {
@@ -75,9 +134,15 @@ void run_prepare(PrepareOptions& options) {
                                      options.out, contents));
     return;
   }
+  if (result.forgotten > 0) {
+    warn(fmt::format("no memory to remember {}: later equals of theirs were kept",
+                     counted(result.forgotten, "document")));
+  }
   const double seconds = std::max(result.seconds, 1e-9);
-  note(options.common, fmt::format("{}: {}; {:.1f} s, {}/s", options.out, contents, result.seconds,
-                                   human_bytes(static_cast<double>(last.bytes_done) / seconds)));
+  const auto bytes = static_cast<double>(last.bytes_done - last.bytes_before);
+  note(options.common, fmt::format("{}: {}; {}{:.1f} s, {}/s", options.out, contents,
+                                   result.resumed ? "taken up where it had stopped, " : "",
+                                   result.seconds, human_bytes(bytes / seconds)));
 }
 
 }  // namespace
@@ -87,14 +152,16 @@ void add_prepare(CLI::App& app) {
   const auto options = std::make_shared<PrepareOptions>();
   command
       .add_option("INPUT", options->prepare.inputs,
-                  ".txt files (a document each), .jsonl files (a document a line, empty lines "
-                  "skipped), folders of both (recursively, sorted), '-' for stdin (one document "
-                  "of plain text), or hf:OWNER/NAME[@revision][:glob]: the data set's .parquet or "
-                  ".jsonl files, fetched from the Hugging Face hub")
+                  ".txt and .md files (a document each), .jsonl files (a document a line, empty "
+                  "lines skipped), both also as .gz and .zst, .parquet files (a document a row), "
+                  "folders of them (recursively, sorted), '-' for stdin (one document of plain "
+                  "text), or hf:OWNER/NAME[@revision][:glob]: the data set's .parquet or .jsonl "
+                  "files, fetched from the Hugging Face hub")
       ->required();
   command
       .add_option("--out", options->out,
-                  "Folder for the shards; new, empty, or finished by this very command")
+                  "Folder for the shards; new, empty, or begun by this very command: stopped in "
+                  "whatever way, it goes on where it was")
       ->required();
   command
       .add_option("--shard-tokens", options->prepare.shard_tokens,
@@ -112,8 +179,9 @@ void add_prepare(CLI::App& app) {
       ->capture_default_str();
   command
       .add_option("--text-field", options->prepare.text_field,
-                  "Field of a JSONL line that holds the text")
+                  "Field of a JSONL line that holds the text; 'a.b' is b inside the object a")
       ->capture_default_str();
+  add_record_options(command, *options);
   options->tokenizer.add(command);
   add_threads(command);
   add_common(command, options->common);

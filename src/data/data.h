@@ -3,7 +3,7 @@
 ///
 /// Law: knows files, token ids, and (seed, epoch, window, rank); nothing of floats or clocks, and
 /// of the vocabulary only its size. A shard is llm.c's format (docs/formats.md): 256 little-endian
-/// int32 (magic 20240520, version 1, token count), then uint16 tokens.
+/// int32 (magic 20240520, version 1, token count), then uint16 tokens; or nanoGPT's, tokens alone.
 
 #include <cstdint>
 #include <functional>
@@ -15,65 +15,12 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/growing_file.h"
+#include "data/documents.h"
 
 namespace data {
 
 using TokenId = std::uint16_t;
-
-// ---- documents --------------------------------------------------------------------------------
-
-/// An input of preparation: a file, a folder's worth of files, or the standard input.
-struct Input {
-  std::string path;         ///< as named on the command line, or found in a folder; "-" is stdin
-  std::uint64_t bytes = 0;  ///< 0 for stdin
-};
-
-/// Files behind the arguments: files as they are, folders recursively (their .txt and .jsonl files,
-/// sorted by path; links to folders are not followed), "-" as it is. Throws Error for what does not
-/// exist, for an unknown extension, for a folder without a single input, and for a second "-".
-std::vector<Input> find_inputs(const std::vector<std::string>& arguments);
-
-/// One document (a .txt file, the standard input, or the text field of one JSONL line), or a piece
-/// of a long one.
-struct Document {
-  std::string text;
-  std::string origin;              ///< "books/emma.txt" or "data.jsonl:17", for messages
-  std::uint64_t source_bytes = 0;  ///< bytes of input it took, for progress
-  bool starts = true;              ///< its text begins a document
-  bool ends = true;                ///< its text ends a document
-};
-
-/// How documents are cut into pieces, so that a long one never lies in memory whole.
-struct PieceRule {
-  /// A document longer than this is cut; by default none is.
-  std::size_t bytes = SIZE_MAX;
-  /// The largest place in [1, text.size() - 1] where `text`, which other text may precede and
-  /// follow, can be cut; 0 where there is none.
-  std::function<std::size_t(std::string_view text)> last_cut;
-  /// The longest stretch without such a place that is still accepted.
-  std::size_t limit_bytes = std::size_t{1} << 25;
-};
-
-/// The longest JSONL line accepted: parsing takes a few times its length in memory.
-inline constexpr std::size_t kMaxLineBytes = std::size_t{1} << 26;
-
-/// Documents of the inputs in order, one piece at a time. Empty lines of a .jsonl file are no
-/// documents; an empty .txt file is an empty document. Lines may end in CR LF, the last in nothing.
-class DocumentReader {
- public:
-  /// `text_field`: the JSON key of a line's text.
-  DocumentReader(std::vector<Input> inputs, std::string text_field, PieceRule pieces = {});
-  ~DocumentReader();
-
-  /// The next document or piece of one, or nothing at the end. Throws Error with file and line for
-  /// broken JSON, a missing field, one that is not a string, and a line over kMaxLineBytes; and for
-  /// a file that cannot be read or that has no place to be cut.
-  std::optional<Document> next();
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
 
 // ---- shards -----------------------------------------------------------------------------------
 
@@ -83,30 +30,60 @@ inline constexpr std::size_t kShardHeaderBytes = 1024;
 /// Tokens of a full shard beside the one it shares with the next: 20,971,520 + 1.
 inline constexpr std::int64_t kDefaultShardTokens = 20'971'520;
 
+/// How tokens lie in a file: llm.c's header and tokens, or nanoGPT's tokens alone.
+enum class ShardFormat : std::uint8_t { kLlmc, kNanogpt };
+inline constexpr std::string_view kFormatNames[] = {"llmc", "nanogpt"};
+
+/// A shard that is being written has this behind its name.
+inline constexpr std::string_view kPartSuffix = ".part";
+
+/// How far a shard is, durably.
+struct ShardProgress {
+  std::int64_t tokens = 0;
+  std::uint32_t crc32c = 0;  ///< of the tokens
+};
+
 /// Writes one shard; it appears under its name at commit().
 class ShardWriter {
  public:
-  explicit ShardWriter(const base::Path& path);
+  /// Begins the shard, or goes on where a sync() left it; that one may since have been committed.
+  /// Throws Error when what was left is not there or is damaged.
+  explicit ShardWriter(const base::Path& path, ShardFormat format = ShardFormat::kLlmc,
+                       const std::optional<ShardProgress>& left = std::nullopt);
+  /// What was never synced is removed.
+  ~ShardWriter();
+  ShardWriter(const ShardWriter&) = delete;
+  ShardWriter& operator=(const ShardWriter&) = delete;
+
   void append(std::span<const TokenId> tokens);
   std::int64_t tokens() const { return tokens_; }
+  /// Makes what there is durable.
+  ShardProgress sync();
   /// Completes the header, makes the file appear, returns the CRC-32C of the whole file.
   std::uint32_t commit();
 
  private:
-  base::AtomicFile file_;
+  base::Path path_;
+  ShardFormat format_;
+  std::optional<base::GrowingFile> file_;
   std::int64_t tokens_ = 0;
-  std::uint32_t payload_crc_ = 0;
+  bool keep_ = false;
 };
 
 /// A shard mapped into memory.
 class Shard {
  public:
   /// Throws Error naming the file when magic, version, count or size disagree. Tokens are not read.
-  explicit Shard(const base::Path& path);
+  /// Without a format, train.bin and val.bin that do not begin with the magic number are nanoGPT's.
+  explicit Shard(const base::Path& path, std::optional<ShardFormat> format = ShardFormat::kLlmc);
   std::span<const TokenId> tokens() const { return tokens_; }
+  /// The whole file.
+  std::span<const std::byte> bytes() const { return file_.bytes(); }
   const base::Path& path() const { return file_.path(); }
 
  private:
+  void read_header();
+
   base::MappedFile file_;
   std::span<const TokenId> tokens_;
 };
@@ -134,6 +111,11 @@ struct Manifest {
   std::int64_t end_of_text = -1;
   std::vector<ShardInfo> train;
   std::vector<ShardInfo> validation;
+  ShardFormat format = ShardFormat::kLlmc;
+  std::string utf8 = "keep";    ///< or "strict": documents that are not UTF-8 were rejected
+  std::string dedup = "none";   ///< or "exact": of equal documents the first was kept
+  std::int64_t rejected = 0;    ///< records, listed in rejected.jsonl
+  std::int64_t duplicates = 0;  ///< documents dropped
 };
 
 inline constexpr std::string_view kManifestName = "manifest.json";
@@ -145,6 +127,19 @@ Manifest read_manifest(const base::Path& folder);
 /// Writes `folder`/manifest.json.
 void write_manifest(const base::Path& folder, const Manifest& manifest);
 
+/// A shard that is not what the manifest says.
+struct Damage {
+  std::string file;
+  std::string what;
+};
+
+/// Reads every shard of a prepared folder, several at a time, and checks size and CRC-32C. Calls
+/// `progress(bytes done, bytes in all)` now and then, from one thread at a time. Returns the
+/// damaged shards in the manifest's order. Throws Error for a folder without a manifest or with an
+/// unfinished preparation.
+std::vector<Damage> verify(const base::Path& folder,
+                           const std::function<void(std::uint64_t, std::uint64_t)>& progress);
+
 // ---- loading ----------------------------------------------------------------------------------
 
 enum class Split : std::uint8_t { kTrain, kValidation };
@@ -155,7 +150,8 @@ enum class Order : std::uint8_t { kSequential, kShuffled };
 class TokenStream {
  public:
   /// With a manifest: its shards and overlap. Without: `*.bin` whose name contains "val" is
-  /// validation, the rest training, sorted by name, no overlap. A split without shards is an empty
+  /// validation, the rest training, sorted by name, no overlap; train.bin and val.bin may be
+  /// nanoGPT's. A split without shards is an empty
   /// stream. Throws Error for a folder without shards or with an unfinished preparation, as Shard
   /// does for each of them, and naming the shard that disagrees with the manifest.
   static TokenStream open(const base::Path& folder, Split split);
@@ -170,6 +166,13 @@ class TokenStream {
   /// Throws Error naming shard and position for an id >= vocab_size.
   void read(std::int64_t first, std::int64_t vocab_size, std::span<std::int32_t> out) const;
 
+  /// Begins to compare every shard with the manifest's checksum, once, on a thread that takes
+  /// little of the machine. A read() after damage was found throws Error naming the shard. Without
+  /// a manifest there is nothing to compare with.
+  void check_in_background();
+  /// Waits for the end of that check; true when it found no damage.
+  bool wait_for_check() const;
+
  private:
   void add(Shard shard, int overlap);
 
@@ -177,6 +180,9 @@ class TokenStream {
   std::vector<std::int64_t> starts_;  ///< position of each shard's first token in the sequence
   std::int64_t tokens_ = 0;
   std::optional<Manifest> manifest_;
+  struct Check;
+  std::shared_ptr<Check> check_;  ///< shared with copies of the stream
+  Split split_ = Split::kTrain;
 };
 
 /// Where a loader stands. A pure value: (seed, epoch, window) is all of it.

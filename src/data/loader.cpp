@@ -1,111 +1,13 @@
-// Shards joined to one sequence, and the windows cut from it.
+// Windows cut from a stream of tokens.
 
 #include <algorithm>
 #include <cassert>
-#include <iterator>
-#include <utility>
 
 #include "base/error.h"
 #include "data/data.h"
 #include "data/shuffle.h"
 
 namespace data {
-namespace {
-
-/// Shards of a folder that has no manifest, sorted by name.
-std::vector<base::Path> find_shards(const base::Path& folder) {
-  std::error_code error;
-  std::filesystem::directory_iterator entries(folder, error);
-  if (error) {
-    base::fail("cannot open the data folder {}: {}; make it with 'gpt2 prepare'", folder.string(),
-               error.message());
-  }
-  std::vector<base::Path> paths;
-  for (const auto& entry : entries) {
-    if (entry.path().extension() == ".bin") paths.push_back(entry.path());
-  }
-  if (paths.empty()) {
-    base::fail("{} holds no shards: expected {} or *.bin files; make it with 'gpt2 prepare'",
-               folder.string(), kManifestName);
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-
-bool is_validation(const base::Path& path) {
-  return path.filename().string().find("val") != std::string::npos;
-}
-
-}  // namespace
-
-TokenStream TokenStream::open(const base::Path& folder, Split split) {
-  TokenStream stream;
-  if (std::filesystem::exists(folder / kUnfinishedName)) {
-    base::fail("{} holds an unfinished preparation; run the same 'gpt2 prepare' again",
-               folder.string());
-  }
-  if (!std::filesystem::exists(folder / kManifestName)) {
-    for (const base::Path& path : find_shards(folder)) {
-      if (is_validation(path) == (split == Split::kValidation)) stream.add(Shard(path), 0);
-    }
-    return stream;
-  }
-  stream.manifest_ = read_manifest(folder);
-  const Manifest& manifest = *stream.manifest_;
-  for (const ShardInfo& info : split == Split::kTrain ? manifest.train : manifest.validation) {
-    Shard shard(folder / info.file);
-    const auto tokens = static_cast<std::int64_t>(shard.tokens().size());
-    if (tokens != info.tokens) {
-      base::fail("shard {}: {} promises {} tokens, the shard has {}; run 'gpt2 prepare' again",
-                 shard.path().string(), kManifestName, info.tokens, tokens);
-    }
-    stream.add(std::move(shard), manifest.overlap);
-  }
-  return stream;
-}
-
-void TokenStream::add(Shard shard, int overlap) {
-  const auto tokens = static_cast<std::int64_t>(shard.tokens().size());
-  if (shards_.empty() || overlap == 0) {
-    starts_.push_back(tokens_);
-    tokens_ += tokens;
-  } else {
-    const Shard& before = shards_.back();
-    if (tokens == 0 || before.tokens().empty() ||
-        before.tokens().back() != shard.tokens().front()) {
-      base::fail(
-          "shard {}: expected its first token to be the last one of {}; run 'gpt2 prepare' "
-          "again",
-          shard.path().string(), before.path().filename().string());
-    }
-    starts_.push_back(tokens_ - 1);
-    tokens_ += tokens - 1;
-  }
-  shards_.push_back(std::move(shard));
-}
-
-void TokenStream::read(std::int64_t first, std::int64_t vocab_size,
-                       std::span<std::int32_t> out) const {
-  assert(first >= 0 && first + std::ssize(out) <= tokens_);
-  while (!out.empty()) {
-    const auto after = std::upper_bound(starts_.begin(), starts_.end(), first);
-    const auto index = static_cast<std::size_t>(std::distance(starts_.begin(), after) - 1);
-    const auto skip = static_cast<std::size_t>(first - starts_[index]);
-    const auto source = shards_[index].tokens().subspan(skip);
-    const std::size_t count = std::min(source.size(), out.size());
-    for (std::size_t i = 0; i < count; ++i) {
-      if (source[i] >= vocab_size) {
-        base::fail(
-            "shard {}: token {} has id {}, the vocabulary has {} entries; prepare the data "
-            "with the model's tokenizer",
-            shards_[index].path().string(), skip + i, source[i], vocab_size);
-      }
-      out[i] = source[i];
-    }
-    out = out.subspan(count);
-    first += static_cast<std::int64_t>(count);
-  }
-}
 
 Loader::Loader(const TokenStream& stream, std::int64_t batch, std::int64_t length, Order order,
                std::uint64_t seed, std::int64_t vocab_size, std::int64_t rank, std::int64_t ranks)

@@ -1,11 +1,10 @@
-// Token shards in llm.c's format, and the manifest that lists them.
+// Token shards in llm.c's format and in nanoGPT's.
 
 #include <array>
 #include <bit>
 #include <cstring>
+#include <filesystem>
 #include <limits>
-#include <nlohmann/json.hpp>
-#include <string_view>
 
 #include "base/error.h"
 #include "data/data.h"
@@ -47,112 +46,110 @@ std::uint32_t join_crc(std::uint32_t a, std::uint32_t b, std::uint64_t b_bytes) 
   return a ^ b;
 }
 
-nlohmann::json to_json(const std::vector<ShardInfo>& shards) {
-  auto list = nlohmann::json::array();
-  for (const ShardInfo& shard : shards) {
-    list.push_back({{"file", shard.file},
-                    {"tokens", shard.tokens},
-                    {"crc32c", fmt::format("{:08x}", shard.crc32c)}});
-  }
-  return list;
+base::Path part_of(const base::Path& path) { return path.string() + std::string(kPartSuffix); }
+
+/// Bytes before the tokens.
+std::uint64_t header_bytes(ShardFormat format) {
+  return format == ShardFormat::kLlmc ? kShardHeaderBytes : 0;
 }
 
-/// Reads a manifest's keys, and knows which one it stands at when something is wrong.
-class ManifestReader {
- public:
-  explicit ManifestReader(const base::Path& path) : path_(path) {
-    try {
-      json_ = nlohmann::json::parse(base::read_file(path));
-    } catch (const nlohmann::json::exception& error) {
-      base::fail("{}: not valid JSON ({}); run 'gpt2 prepare' again", path_.string(), error.what());
-    }
-    if (!json_.is_object()) refuse("expected a JSON object");
+/// Checks what a sync() left, and gives it its unfinished name again.
+void take_up(const base::Path& path, std::uint64_t header, const ShardProgress& left) {
+  const base::Path part = part_of(path);
+  if (!std::filesystem::exists(part) && std::filesystem::exists(path)) {
+    std::filesystem::rename(path, part);
   }
-
-  template <class T>
-  T get(const nlohmann::json& object, const char* key) const {
-    const auto found = object.find(key);
-    if (found == object.end()) refuse(fmt::format("key '{}' is missing", key));
-    try {
-      return found->get<T>();
-    } catch (const nlohmann::json::exception&) {
-      refuse(fmt::format("key '{}' has a value of the wrong type", key));
-    }
+  const base::MappedFile file(part);
+  const std::uint64_t size = header + static_cast<std::uint64_t>(left.tokens) * sizeof(TokenId);
+  if (file.bytes().size() < size ||
+      base::crc32c(file.bytes().subspan(header, size - header)) != left.crc32c) {
+    base::fail(
+        "{} is damaged: it is not what an earlier run left there; begin again with --restart",
+        part.string());
   }
-  template <class T>
-  T get(const char* key) const {
-    return get<T>(json_, key);
-  }
-
-  /// The objects of a list.
-  std::vector<nlohmann::json> list(const char* key) const {
-    auto values = get<std::vector<nlohmann::json>>(key);
-    for (const auto& value : values) {
-      if (!value.is_object()) refuse(fmt::format("key '{}': expected a list of objects", key));
-    }
-    return values;
-  }
-
-  std::vector<ShardInfo> shards(const char* key) const {
-    std::vector<ShardInfo> shards;
-    for (const auto& value : list(key)) {
-      ShardInfo info;
-      info.file = get<std::string>(value, "file");
-      info.tokens = get<std::int64_t>(value, "tokens");
-      const auto digits = get<std::string>(value, "crc32c");
-      if (digits.size() != 8 || digits.find_first_not_of("0123456789abcdef") != std::string::npos) {
-        refuse(fmt::format("key 'crc32c': expected 8 hexadecimal digits, got '{}'", digits));
-      }
-      info.crc32c = static_cast<std::uint32_t>(std::stoul(digits, nullptr, 16));
-      if (base::Path(info.file).filename() != info.file) {
-        refuse(fmt::format("key 'file': expected a name inside the folder, got '{}'", info.file));
-      }
-      shards.push_back(std::move(info));
-    }
-    return shards;
-  }
-
-  [[noreturn]] void refuse(const std::string& what) const {
-    base::fail("{}: {}; run 'gpt2 prepare' again", path_.string(), what);
-  }
-
- private:
-  base::Path path_;
-  nlohmann::json json_;
-};
+}
 
 }  // namespace
 
-ShardWriter::ShardWriter(const base::Path& path) : file_(path) {
-  const Header header = make_header(0);  // the count follows at commit()
-  file_.write(std::as_bytes(std::span(header)));
+ShardWriter::ShardWriter(const base::Path& path, ShardFormat format,
+                         const std::optional<ShardProgress>& left)
+    : path_(path), format_(format) {
+  const std::uint64_t header = header_bytes(format);
+  if (left) {
+    take_up(path, header, *left);
+    tokens_ = left->tokens;
+    keep_ = true;
+    file_.emplace(part_of(path), header + static_cast<std::uint64_t>(tokens_) * sizeof(TokenId));
+    file_->set_crc(left->crc32c);
+    return;
+  }
+  file_.emplace(part_of(path));
+  if (header == 0) return;
+  const Header empty = make_header(0);  // the count follows at commit()
+  file_->write(std::as_bytes(std::span(empty)));
+  file_->crc();
+  file_->set_crc(0);
+}
+
+ShardWriter::~ShardWriter() {
+  std::error_code ignored;
+  if (!keep_) std::filesystem::remove(part_of(path_), ignored);
 }
 
 void ShardWriter::append(std::span<const TokenId> tokens) {
   const auto count = static_cast<std::int64_t>(tokens.size());
-  if (count > std::numeric_limits<std::int32_t>::max() - tokens_) {
+  if (format_ == ShardFormat::kLlmc && count > std::numeric_limits<std::int32_t>::max() - tokens_) {
     base::fail(
         "shard {}: expected fewer than 2^31 tokens, the width of the header's count; choose "
         "smaller shards",
-        file_.path().string());
+        path_.string());
   }
-  file_.write(std::as_bytes(tokens));
-  payload_crc_ = base::crc32c(std::as_bytes(tokens), payload_crc_);
+  file_->write(std::as_bytes(tokens));
   tokens_ += count;
 }
 
-std::uint32_t ShardWriter::commit() {
-  const Header header = make_header(tokens_);
-  const auto bytes = std::as_bytes(std::span(header));
-  file_.write_at(0, bytes);
-  file_.commit();
-  return join_crc(base::crc32c(bytes), payload_crc_,
-                  static_cast<std::uint64_t>(tokens_) * sizeof(TokenId));
+ShardProgress ShardWriter::sync() {
+  file_->sync();
+  keep_ = true;
+  return {tokens_, file_->crc()};
 }
 
-Shard::Shard(const base::Path& path) : file_(path) {
+std::uint32_t ShardWriter::commit() {
+  std::uint32_t crc = file_->crc();
+  if (format_ == ShardFormat::kLlmc) {
+    const Header header = make_header(tokens_);
+    const auto bytes = std::as_bytes(std::span(header));
+    file_->write_at(0, bytes);
+    crc = join_crc(base::crc32c(bytes), crc, static_cast<std::uint64_t>(tokens_) * sizeof(TokenId));
+  }
+  file_->commit(path_);
+  keep_ = true;
+  return crc;
+}
+
+Shard::Shard(const base::Path& path, std::optional<ShardFormat> format) : file_(path) {
   const auto bytes = file_.bytes();
-  const std::string name = path.string();
+  if (!format) {
+    const std::string name = path.filename().string();
+    const bool may_be_plain = name == "train.bin" || name == "val.bin";
+    const bool has_magic = bytes.size() >= sizeof kShardMagic &&
+                           std::memcmp(bytes.data(), &kShardMagic, sizeof kShardMagic) == 0;
+    format = may_be_plain && !has_magic ? ShardFormat::kNanogpt : ShardFormat::kLlmc;
+  }
+  if (*format == ShardFormat::kLlmc) {
+    read_header();
+    return;
+  }
+  if (bytes.size() % sizeof(TokenId) != 0) {
+    base::fail("shard {}: expected 2 bytes a token, file has {} bytes; run 'gpt2 prepare' again",
+               path.string(), bytes.size());
+  }
+  tokens_ = {reinterpret_cast<const TokenId*>(bytes.data()), bytes.size() / sizeof(TokenId)};
+}
+
+void Shard::read_header() {
+  const auto bytes = file_.bytes();
+  const std::string name = path().string();
   if (bytes.size() < kShardHeaderBytes) {
     base::fail(
         "shard {}: expected a header of {} bytes, file has {} bytes; run 'gpt2 prepare' again",
@@ -181,69 +178,6 @@ Shard::Shard(const base::Path& path) : file_(path) {
   }
   // The mapping starts on a page and the header is even, so tokens are aligned.
   tokens_ = {reinterpret_cast<const TokenId*>(bytes.data() + kShardHeaderBytes), count};
-}
-
-void write_manifest(const base::Path& folder, const Manifest& manifest) {
-  nlohmann::ordered_json json;
-  json["version"] = manifest.version;
-  json["inputs"] = nlohmann::json::array();
-  for (const Input& input : manifest.inputs) {
-    json["inputs"].push_back({{"path", input.path}, {"bytes", input.bytes}});
-  }
-  json["documents"] = manifest.documents;
-  json["tokens"] = manifest.train_tokens + manifest.validation_tokens;
-  json["train_tokens"] = manifest.train_tokens;
-  json["val_tokens"] = manifest.validation_tokens;
-  json["overlap"] = manifest.overlap;
-  json["shard_tokens"] = manifest.shard_tokens;
-  json["val_fraction"] = manifest.validation_fraction;
-  json["text_field"] = manifest.text_field;
-  json["vocab_size"] = manifest.vocab_size;
-  json["vocab_hash"] = manifest.vocab_hash;
-  json["end_of_text"] = manifest.end_of_text;
-  json["train"] = to_json(manifest.train);
-  json["val"] = to_json(manifest.validation);
-  // A path may hold bytes that are not UTF-8; they are shown as U+FFFD rather than refused.
-  const auto lenient = nlohmann::ordered_json::error_handler_t::replace;
-  base::write_file(folder / kManifestName, json.dump(1, ' ', false, lenient) + "\n");
-}
-
-Manifest read_manifest(const base::Path& folder) {
-  const ManifestReader reader(folder / kManifestName);
-  Manifest manifest;
-  const int version = reader.get<int>("version");
-  if (version != manifest.version) {
-    reader.refuse(fmt::format("expected version {}, got {}", manifest.version, version));
-  }
-  for (const auto& value : reader.list("inputs")) {
-    manifest.inputs.push_back(
-        {reader.get<std::string>(value, "path"), reader.get<std::uint64_t>(value, "bytes")});
-  }
-  manifest.documents = reader.get<std::int64_t>("documents");
-  manifest.train_tokens = reader.get<std::int64_t>("train_tokens");
-  manifest.validation_tokens = reader.get<std::int64_t>("val_tokens");
-  const auto tokens = reader.get<std::int64_t>("tokens");
-  const auto unsigned_of = [](std::int64_t n) { return static_cast<std::uint64_t>(n); };  // wraps
-  if (unsigned_of(tokens) !=
-      unsigned_of(manifest.train_tokens) + unsigned_of(manifest.validation_tokens)) {
-    reader.refuse(
-        fmt::format("key 'tokens': expected the sum of 'train_tokens' and 'val_tokens', "
-                    "got {}",
-                    tokens));
-  }
-  manifest.overlap = reader.get<int>("overlap");
-  if (manifest.overlap != 0 && manifest.overlap != 1) {
-    reader.refuse(fmt::format("key 'overlap': expected 0 or 1, got {}", manifest.overlap));
-  }
-  manifest.shard_tokens = reader.get<std::int64_t>("shard_tokens");
-  manifest.validation_fraction = reader.get<double>("val_fraction");
-  manifest.text_field = reader.get<std::string>("text_field");
-  manifest.vocab_size = reader.get<std::int64_t>("vocab_size");
-  manifest.vocab_hash = reader.get<std::string>("vocab_hash");
-  manifest.end_of_text = reader.get<std::int64_t>("end_of_text");
-  manifest.train = reader.shards("train");
-  manifest.validation = reader.shards("val");
-  return manifest;
 }
 
 }  // namespace data

@@ -17,11 +17,9 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kPieceBytes = std::size_t{1} << 16;   // one task
 constexpr std::size_t kBatchBytes = std::size_t{1} << 25;   // two are in memory
 constexpr std::size_t kWindowBytes = std::size_t{1} << 26;  // after which counts are added up
 constexpr std::size_t kMostPieces = std::size_t{1} << 22;
-constexpr std::size_t kMaxUncutBytes = std::size_t{1} << 23;
 
 void check_output(const base::Path& out) {
   std::error_code error;
@@ -60,28 +58,31 @@ class NewFolder {
   bool committed_ = false;
 };
 
+data::ReaderOptions reader_options(const std::string& text_field) {
+  data::ReaderOptions options;
+  options.text_field = text_field;
+  options.pieces.last_cut = last_cut;
+  return options;
+}
+
 class Counting {
  public:
   Counting(std::vector<data::Input> inputs, const std::string& text_field)
-      : reader_(std::move(inputs), text_field, {kPieceBytes, last_cut, kMaxUncutBytes}),
+      : reader_(std::move(inputs), reader_options(text_field)),
         workers_(static_cast<std::size_t>(base::thread_count())) {}
 
   /// All of the inputs; after_batch(bytes of input so far).
   text::PieceCounts run(const std::function<void(std::uint64_t)>& after_batch) {
-    std::vector<data::Document> now;
-    std::vector<data::Document> next;
-    std::size_t window = 0;
-    for (read(now); !now.empty(); std::swap(now, next)) {
+    Batch now;
+    Batch next;
+    std::uint64_t added_up = 0;
+    for (read(now); now.used > 0; std::swap(now, next)) {
       base::BackgroundTask reading([&] { read(next); });
       count(now);
-      for (const data::Document& piece : now) {
-        bytes_done_ += piece.source_bytes;
-        text_bytes_ += piece.text.size();
-        window += piece.text.size();
-      }
-      if (window >= kWindowBytes) {
+      for (std::size_t i = 0; i < now.used; ++i) bytes_done_ += now.chunks[i].source_bytes;
+      if (text_bytes_ - added_up >= kWindowBytes) {
         add_up();
-        window = 0;
+        added_up = text_bytes_;
       }
       after_batch(bytes_done_);
       reading.wait();
@@ -92,21 +93,34 @@ class Counting {
   std::uint64_t text_bytes() const { return text_bytes_; }
 
  private:
-  void read(std::vector<data::Document>& batch) {
-    batch.clear();
-    for (std::size_t bytes = 0; bytes < kBatchBytes;) {
-      auto piece = reader_.next();
-      if (!piece) return;
-      bytes += piece->text.size() + 64;  // empty ones are not free
-      batch.push_back(std::move(*piece));
+  /// Chunks, whose memory is used again.
+  struct Batch {
+    std::vector<data::Chunk> chunks;
+    std::size_t used = 0;
+  };
+
+  void read(Batch& batch) {
+    batch.used = 0;
+    for (std::size_t bytes = 0; bytes < kBatchBytes; ++batch.used) {
+      if (batch.used == batch.chunks.size()) batch.chunks.emplace_back();
+      data::Chunk& chunk = batch.chunks[batch.used];
+      if (!reader_.next(chunk)) return;
+      bytes += chunk.buffer.capacity() + 64;  // empty ones are not free
     }
   }
 
-  void count(const std::vector<data::Document>& batch) {
+  void count(Batch& batch) {
     std::atomic<std::size_t> next = 0;
     base::parallel_for(std::ssize(workers_), [&](std::int64_t worker) {
       text::PieceCounts& counts = workers_[static_cast<std::size_t>(worker)];
-      for (std::size_t i = next++; i < batch.size(); i = next++) counts.add(batch[i].text);
+      for (std::size_t i = next++; i < batch.used; i = next++) {
+        batch.chunks[i].parse(
+            [&](const data::Document& document) {
+              counts.add(document.text);
+              text_bytes_ += document.text.size();
+            },
+            [](const data::BrokenRecord& record, const data::Position&) { throw record; });
+      }
     });
   }
 
@@ -122,7 +136,7 @@ class Counting {
   std::vector<text::PieceCounts> workers_;
   text::PieceCounts total_;
   std::uint64_t bytes_done_ = 0;
-  std::uint64_t text_bytes_ = 0;
+  std::atomic<std::uint64_t> text_bytes_ = 0;
 };
 
 std::uint64_t known_bytes(const std::vector<data::Input>& inputs) {

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "data/data.h"
+#include "prepare/state.h"
 
 namespace prepare {
 
@@ -20,32 +21,45 @@ nlohmann::json arguments_of(const data::Manifest& manifest);
 std::optional<data::Manifest> find_finished(const base::Path& folder,
                                             const data::Manifest& planned);
 
+/// Hashes of the documents seen, for --dedup.
+inline constexpr std::string_view kDocumentsName = "documents.seen";
+
 /// A folder being filled. Locked against a second run; marked by a file with the arguments, so that
-/// what a killed run left is recognised, removed and made again by the same command.
+/// what a killed run left is recognised and the same command goes on with it.
 class Output {
  public:
   /// Takes an absent folder (and creates it), an empty one, or one that a run with the same
-  /// arguments left unfinished. Throws Error, and leaves it as it is, for anything else.
-  Output(base::Path folder, const data::Manifest& planned);
-  /// Without commit(): removes what was written, and the folders that were created.
+  /// arguments and inputs left unfinished. With `restart`, takes any that is prepared or
+  /// unfinished, and empties it. Throws Error, and leaves it as it is, for anything else.
+  Output(base::Path folder, const data::Manifest& planned, bool restart = false);
+  /// Without commit() and save(): removes what was written, and the folders that were created.
   ~Output();
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
 
   const base::Path& folder() const { return folder_; }
+  /// Where the unfinished run stands that was found here.
+  const std::optional<State>& state() const { return state_; }
+  /// Removes all files of a run but these.
+  void remove_except(const std::vector<std::string>& kept);
+  /// Keeps the state, and with it the folder.
+  void save(const State& state);
   /// Writes the manifest, with which the output is finished.
   void commit(const data::Manifest& manifest);
 
  private:
   void create();
+  void clear();
   void claim(const std::string& marker);
+  void refuse_foreign_files() const;
   void remove_ours() noexcept;
 
   base::Path folder_;
   std::vector<base::Path> created_;  // innermost first
   std::optional<base::FolderLock> lock_;
+  std::optional<State> state_;
   bool claimed_ = false;
-  bool committed_ = false;
+  bool keep_ = false;
 };
 
 }  // namespace prepare

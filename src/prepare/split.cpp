@@ -1,10 +1,11 @@
-// Nothing here waits for the end of a document: memory is one piece.
+// Ids go straight to the shard they belong to: nothing is kept for the end of a piece or document.
 
 #include "prepare/split.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/rng.h"
@@ -23,31 +24,50 @@ bool is_validation(std::int64_t document, std::int64_t piece, double fraction) {
 
 }  // namespace
 
-ShardSequence::ShardSequence(base::Path folder, std::string prefix, std::int64_t shard_tokens)
-    : folder_(std::move(folder)), prefix_(std::move(prefix)), shard_tokens_(shard_tokens) {}
+ShardSequence::ShardSequence(SequenceOptions options, SequenceState left)
+    : options_(std::move(options)),
+      state_(std::move(left)),
+      shard_limit_(options_.format == data::ShardFormat::kNanogpt
+                       ? std::numeric_limits<std::int64_t>::max()
+                       : options_.shard_tokens + 1) {
+  if (!state_.open) return;
+  name_ = shard_name(options_.prefix, state_.shards.size(), options_.format);
+  writer_.emplace(options_.folder / name_, options_.format, state_.open);
+}
+
+std::string ShardSequence::shard_name(const std::string& prefix, std::size_t index,
+                                      data::ShardFormat format) {
+  if (format == data::ShardFormat::kNanogpt) return prefix + ".bin";
+  return fmt::format("{}_{:06}.bin", prefix, index);
+}
+
+std::int64_t ShardSequence::milestones() const {
+  return options_.format == data::ShardFormat::kNanogpt ? state_.tokens / options_.shard_tokens
+                                                        : std::ssize(state_.shards);
+}
 
 void ShardSequence::open_shard() {
-  name_ = fmt::format("{}_{:06}.bin", prefix_, shards_.size());
-  writer_.emplace(folder_ / name_);
-  if (!shards_.empty()) writer_->append({&last_, 1});
+  name_ = shard_name(options_.prefix, state_.shards.size(), options_.format);
+  writer_.emplace(options_.folder / name_, options_.format);
+  if (!state_.shards.empty()) writer_->append({&state_.last, 1});
 }
 
 void ShardSequence::close_shard() {
   const std::int64_t tokens = writer_->tokens();
-  shards_.push_back({name_, tokens, writer_->commit()});
+  state_.shards.push_back({name_, tokens, writer_->commit()});
   writer_.reset();
 }
 
 void ShardSequence::append(std::span<const data::TokenId> tokens) {
   while (!tokens.empty()) {
     // A full shard is closed only when more follows, so that none holds the shared token alone.
-    if (writer_ && writer_->tokens() == shard_tokens_ + 1) close_shard();
+    if (writer_ && writer_->tokens() == shard_limit_) close_shard();
     if (!writer_) open_shard();
-    const auto room = static_cast<std::size_t>(shard_tokens_ + 1 - writer_->tokens());
+    const auto room = static_cast<std::size_t>(shard_limit_ - writer_->tokens());
     const auto part = tokens.first(std::min(room, tokens.size()));
     writer_->append(part);
-    last_ = part.back();
-    tokens_ += std::ssize(part);
+    state_.last = part.back();
+    state_.tokens += std::ssize(part);
     tokens = tokens.subspan(part.size());
   }
 }
@@ -56,36 +76,34 @@ void ShardSequence::finish() {
   if (writer_) close_shard();
 }
 
-Splitter::Splitter(ShardSequence& train, ShardSequence& validation, double validation_fraction)
-    : train_(train), validation_(validation), validation_fraction_(validation_fraction) {
-  piece_.reserve(static_cast<std::size_t>(kSplitPieceTokens));
+SequenceState ShardSequence::sync() {
+  state_.open.reset();
+  if (writer_) state_.open = writer_->sync();
+  return state_;
 }
 
-void Splitter::begin_document(data::TokenId end_of_text) {
-  ++document_;
-  piece_number_ = 0;
-  append({&end_of_text, 1});
-}
+Splitter::Splitter(ShardSequence& train, ShardSequence& validation, double validation_fraction,
+                   const State& left)
+    : train_(train),
+      validation_(validation),
+      validation_fraction_(validation_fraction),
+      state_(left) {}
+
+void Splitter::begin_document() { state_ = {state_.document + 1, 0, 0}; }
 
 void Splitter::append(std::span<const data::TokenId> ids) {
   while (!ids.empty()) {
-    const std::size_t room = static_cast<std::size_t>(kSplitPieceTokens) - piece_.size();
+    if (state_.piece_tokens == kSplitPieceTokens) {
+      ++state_.piece;
+      state_.piece_tokens = 0;
+    }
+    const auto room = static_cast<std::size_t>(kSplitPieceTokens - state_.piece_tokens);
     const auto part = ids.first(std::min(room, ids.size()));
-    piece_.insert(piece_.end(), part.begin(), part.end());
+    const bool validation = is_validation(state_.document, state_.piece, validation_fraction_);
+    (validation ? validation_ : train_).append(part);
+    state_.piece_tokens += std::ssize(part);
     ids = ids.subspan(part.size());
-    if (std::ssize(piece_) == kSplitPieceTokens) emit();
   }
-}
-
-void Splitter::end_document() {
-  if (!piece_.empty()) emit();
-}
-
-void Splitter::emit() {
-  const bool validation = is_validation(document_, piece_number_, validation_fraction_);
-  (validation ? validation_ : train_).append(piece_);
-  piece_.clear();
-  ++piece_number_;
 }
 
 }  // namespace prepare

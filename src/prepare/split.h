@@ -12,59 +12,85 @@
 
 namespace prepare {
 
+/// How far a sequence is, durably.
+struct SequenceState {
+  std::int64_t tokens = 0;
+  data::TokenId last = 0;
+  std::vector<data::ShardInfo> shards;      ///< the completed ones
+  std::optional<data::ShardProgress> open;  ///< the one being written
+};
+
+/// Where and how a sequence is written.
+struct SequenceOptions {
+  base::Path folder;
+  std::string prefix;
+  std::int64_t shard_tokens = 0;
+  data::ShardFormat format = data::ShardFormat::kLlmc;
+};
+
 /// One split's tokens as they come, written as shards PREFIX_000000.bin, PREFIX_000001.bin, ...
 /// A full shard holds shard_tokens + 1 tokens, the last of which is the first of the next one.
+/// nanoGPT's format is a single file, PREFIX.bin.
 class ShardSequence {
  public:
-  /// Writes nothing until the first token.
-  ShardSequence(base::Path folder, std::string prefix, std::int64_t shard_tokens);
+  /// Writes nothing until the first token. With a state, goes on where that was taken.
+  explicit ShardSequence(SequenceOptions options, SequenceState left = {});
 
   void append(std::span<const data::TokenId> tokens);
   /// Completes the last shard, which may be shorter.
   void finish();
 
   /// Distinct tokens so far.
-  std::int64_t tokens() const { return tokens_; }
+  std::int64_t tokens() const { return state_.tokens; }
   /// The completed shards.
-  const std::vector<data::ShardInfo>& shards() const { return shards_; }
+  const std::vector<data::ShardInfo>& shards() const { return state_.shards; }
+  /// Grows by one with each shard's worth of tokens.
+  std::int64_t milestones() const;
+  /// Makes what there is durable.
+  SequenceState sync();
+
+  /// Name of shard `index`.
+  static std::string shard_name(const std::string& prefix, std::size_t index,
+                                data::ShardFormat format);
 
  private:
   void open_shard();
   void close_shard();
 
-  base::Path folder_;
-  std::string prefix_;
-  std::int64_t shard_tokens_;
+  SequenceOptions options_;
+  SequenceState state_;
+  std::int64_t shard_limit_;
   std::string name_;  // of the shard being written
   std::optional<data::ShardWriter> writer_;
-  data::TokenId last_ = 0;
-  std::int64_t tokens_ = 0;
-  std::vector<data::ShardInfo> shards_;
 };
 
 /// Cuts documents into pieces of kSplitPieceTokens and sends each piece whole to one of two
-/// sequences. The choice depends on the document's and the piece's number alone.
+/// sequences. The choice depends on the document's and the piece's number alone, so that nothing
+/// waits for the end of a piece.
 class Splitter {
  public:
+  /// Where it stands.
+  struct State {
+    std::int64_t document = -1;
+    std::int64_t piece = 0;
+    std::int64_t piece_tokens = 0;  ///< of the piece already sent
+  };
+
   /// Both sequences must outlive the splitter.
-  Splitter(ShardSequence& train, ShardSequence& validation, double validation_fraction);
+  Splitter(ShardSequence& train, ShardSequence& validation, double validation_fraction,
+           const State& left);
 
-  /// Begins the next document, with the token that precedes its text.
-  void begin_document(data::TokenId end_of_text);
+  void begin_document();
   void append(std::span<const data::TokenId> ids);
-  void end_document();
 
-  std::int64_t documents() const { return document_ + 1; }
+  std::int64_t documents() const { return state_.document + 1; }
+  const State& state() const { return state_; }
 
  private:
-  void emit();
-
   ShardSequence& train_;
   ShardSequence& validation_;
   double validation_fraction_;
-  std::vector<data::TokenId> piece_;
-  std::int64_t document_ = -1;
-  std::int64_t piece_number_ = 0;
+  State state_;
 };
 
 }  // namespace prepare

@@ -70,6 +70,8 @@ void Trainer::State::begin_options(const Options& given) {
 void Trainer::State::open_data(const base::Path& folder) {
   train_stream = data::TokenStream::open(folder, data::Split::kTrain);
   validation_stream = data::TokenStream::open(folder, data::Split::kValidation);
+  train_stream.check_in_background();
+  validation_stream.check_in_background();
 }
 
 DataFacts Trainer::State::data_facts() const {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "cli/prepare_kill.h"
 #include "data/data.h"
 #include "temporary_folder.h"
 #include "text/text.h"
@@ -162,15 +163,86 @@ TEST(PrepareCommand, BadInputIsOneLine) {
   const std::map<std::string, std::string> cases = {
       {"absent.txt", "cannot open input absent.txt: No such file or directory"},
       {"empty.txt", "empty.txt holds no text"},
-      {"bad.jsonl", "bad.jsonl:2: the field 'text' is missing"},
-      {"broken.jsonl", "broken.jsonl:2: not valid JSON"},
-      {"paper.pdf", "input paper.pdf: expected a .txt or .jsonl file or a folder"},
-      {"nothing", "folder nothing holds no .txt or .jsonl file"},
+      {"paper.pdf", "input paper.pdf: expected a .txt, .md or .jsonl file or a folder"},
+      {"nothing", "folder nothing holds no .txt, .md or .jsonl file"},
       {"- </dev/null", "the standard input holds no text"}};
   for (const auto& [input, message] : cases) {
     expect_failure(prepare(folder, "--out out " + input), 1, message);
     EXPECT_FALSE(fs::exists(folder / "out")) << input;
   }
+}
+
+TEST(PrepareCommand, TooManyBrokenRecordsAreOneLine) {
+  const TemporaryFolder folder;
+  base::write_file(folder / "bad.jsonl", "{\"text\": \"fine\"}\n{\"words\": \"x\"}\n");
+  expect_failure(
+      prepare(folder, "bad.jsonl --out out"), 1,
+      "1 of 2 records rejected (50 %), more than --max-rejected 1 %; the first: "
+      "bad.jsonl:2: the field 'text' is missing; name the field that holds the text with "
+      "--text-field; all of them: out/rejected.jsonl\n");
+  EXPECT_TRUE(fs::exists(folder / "out/rejected.jsonl"));
+  const Ran ran = prepare(folder, "bad.jsonl --out out --max-rejected 50%");  // goes on
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.err, HasSubstr("1 document, 2 training tokens in 1 shard; 1 record rejected "
+                                 "(rejected.jsonl); taken up where it had stopped, "));
+}
+
+TEST(PrepareCommand, RestartBeginsAgain) {
+  const TemporaryFolder folder;
+  base::write_file(folder / "a.txt", "text");
+  ASSERT_EQ(prepare(folder, "a.txt --out out").code, 0);
+  base::write_file(folder / "a.txt", "another text");
+  expect_failure(prepare(folder, "a.txt --out out"), 1,
+                 "out already holds data prepared with other inputs; choose another folder, or "
+                 "begin again with --restart");
+  EXPECT_EQ(prepare(folder, "a.txt --out out --restart").code, 0);
+  EXPECT_EQ(data::read_manifest(folder / "out").train_tokens, 3);
+}
+
+/// Runs `gpt2 verify words` in `folder`.
+Ran verify(const TemporaryFolder& folder, const std::string& words) {
+  const TemporaryFolder streams;
+  const std::string command = "cd '" + folder.path().string() + "' && '" GPT2_BINARY "' verify " +
+                              words + " >'" + (streams / "out").string() + "' 2>'" +
+                              (streams / "err").string() + "'";
+  const int status = std::system(command.c_str());
+  return {WEXITSTATUS(status), base::read_file(streams / "out"), base::read_file(streams / "err")};
+}
+
+TEST(VerifyCommand, NamesEachDamagedShard) {
+  const TemporaryFolder folder;
+  base::write_file(folder / "a.txt", repeated("some words, over and over. ", 3000));
+  for (const char* format : {"llmc", "nanogpt"}) {
+    const std::string words = std::string("a.txt --shard-tokens 4000 --val-fraction 0.2 --format ");
+    const std::string out = std::string("out-") + format;
+    ASSERT_EQ(prepare(folder, words + format + " --out " + out).code, 0);
+    Ran ran = verify(folder, out);
+    EXPECT_EQ(ran.code, 0);
+    EXPECT_EQ(ran.out, "");
+    EXPECT_THAT(ran.err,
+                MatchesRegex("gpt2: " + out + ": all of [0-9.]+ kB is as it was written\n"));
+    const auto manifest = data::read_manifest(folder / out);
+    std::string expected;
+    for (const data::ShardInfo& info : manifest.train) {  // each last byte flipped
+      std::string bytes = base::read_file(folder / out / info.file);
+      bytes.back() = static_cast<char>(bytes.back() ^ 1);
+      base::write_file(folder / out / info.file, bytes);
+      expected += fmt::format("{}: expected CRC-32C {:08x}, found {:08x}\n", info.file, info.crc32c,
+                              base::crc32c(base::as_bytes(bytes)));
+    }
+    ran = verify(folder, out + " --quiet");
+    EXPECT_EQ(ran.code, 1);
+    EXPECT_EQ(ran.out, expected);
+    EXPECT_EQ(ran.err, "");
+    fs::resize_file(folder / out / manifest.train[0].file, 2000);
+    EXPECT_EQ(verify(folder, out).code, 1);
+    fs::remove(folder / out / manifest.validation[0].file);
+    EXPECT_THAT(verify(folder, out).out,
+                HasSubstr("\n" + manifest.validation[0].file + ": cannot open"));
+  }
+  expect_failure(verify(folder, "."), 1, ". has no manifest.json");
+  base::write_file(folder / "out-llmc/prepare.json", "{}");
+  expect_failure(verify(folder, "out-llmc"), 1, "out-llmc holds an unfinished preparation");
 }
 
 TEST(PrepareCommand, WrongUsageIsCode2) {
@@ -181,7 +253,10 @@ TEST(PrepareCommand, WrongUsageIsCode2) {
         "a.txt --out out --shard-tokens 2147483647", "a.txt --out out --val-fraction 1",
         "a.txt --out out --val-fraction -0.1", "a.txt --out out --val-fraction some",
         "a.txt --out out --val-fraction nan", "a.txt --out out --what",
-        "a.txt --out out --threads 0"}) {
+        "a.txt --out out --threads 0", "a.txt --out out --max-rejected 2",
+        "a.txt --out out --max-rejected -1%", "a.txt --out out --max-rejected few",
+        "a.txt --out out --utf8 maybe", "a.txt --out out --dedup fuzzy",
+        "a.txt --out out --format csv"}) {
     const Ran ran = prepare(folder, words);
     expect_failure(ran, 2, "");
     EXPECT_THAT(ran.err, EndsWith("see 'gpt2 prepare --help'\n"));
@@ -199,7 +274,7 @@ TEST(PrepareCommand, OnAFullOrReadOnlyDiskSaysSo) {
   const auto unmount = [&] { ::umount2((folder / "disk").c_str(), MNT_DETACH); };
   if (!mount(0)) GTEST_SKIP() << "needs root to mount a small tmpfs";
   expect_failure(prepare(folder, "a.txt --out disk/out"), 1,
-                 "cannot write disk/out/train_000000.bin: No space left on device");
+                 "cannot write disk/out/train_000000.bin.part: No space left on device");
   EXPECT_TRUE(fs::is_empty(folder / "disk"));
   unmount();
   ASSERT_TRUE(mount(MS_RDONLY));
@@ -210,49 +285,10 @@ TEST(PrepareCommand, OnAFullOrReadOnlyDiskSaysSo) {
   unmount();
 }
 
-/// Starts the program without a shell, so that its id is known.
-pid_t start(const std::vector<std::string>& words) {
-  const pid_t child = ::fork();
-  if (child != 0) return child;
-  std::vector<char*> arguments;
-  std::string binary = GPT2_BINARY;
-  arguments.push_back(binary.data());
-  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
-  arguments.push_back(nullptr);
-  ::execv(GPT2_BINARY, arguments.data());
-  ::_exit(127);
-}
-
-TEST(PrepareCommand, RunsAgainAfterBeingKilled) {
+TEST(PrepareCommand, GoesOnAfterBeingKilled) {
   const TemporaryFolder folder;
-  base::write_file(folder / "a.txt",
-                   repeated("Some words, over and over; 10,000 of them. ", 200'000));
-  const auto words = [&](const std::string& out) {
-    return std::vector<std::string>{"prepare",        (folder / "a.txt").string(),
-                                    "--out",          (folder / out).string(),
-                                    "--shard-tokens", "20000",
-                                    "--quiet"};
-  };
-  int status = 0;
-  ASSERT_EQ(::waitpid(start(words("whole")), &status, 0) > 0 && status == 0, true);
-  const auto expected = files_in(folder / "whole");
-
-  int killed = 0;
-  for (const int milliseconds : {5, 20, 60, 120, 250}) {
-    const pid_t child = start(words("out"));
-    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
-    ::kill(child, SIGKILL);
-    ::waitpid(child, &status, 0);
-    if (WIFSIGNALED(status)) ++killed;
-    if (!fs::exists(folder / "out")) continue;
-    for (const auto& [name, content] : files_in(folder / "out")) {
-      if (!name.ends_with(".bin")) continue;  // what has a shard's name is complete
-      EXPECT_EQ(content, expected.at(name)) << name;
-    }
-  }
-  EXPECT_GT(killed, 0);
-  ASSERT_EQ(::waitpid(start(words("out")), &status, 0) > 0 && status == 0, true);
-  EXPECT_EQ(files_in(folder / "out"), expected);
+  prepare_kill::write_inputs(folder.path(), 6'000'000);
+  prepare_kill::kill_and_compare(folder.path(), 10, 600);
 }
 
 /// The sanitizers' own memory is several times the program's.
@@ -266,7 +302,7 @@ constexpr bool kSanitized = false;
 std::int64_t peak_bytes(const std::vector<std::string>& words) {
   int status = 0;
   rusage usage{};
-  const pid_t child = start(words);
+  const pid_t child = prepare_kill::start(words);
   EXPECT_EQ(::wait4(child, &status, 0, &usage), child);
   EXPECT_EQ(status, 0);
   return usage.ru_maxrss * 1024;
@@ -305,6 +341,19 @@ TEST(PrepareMemory, StaysUnderAGibibyteOnHostileInput) {
                                         (folder / "out").string(), "--quiet", "--threads", "4"});
   EXPECT_LT(peak, std::int64_t{1} << 30);
   RecordProperty("peak_mib", static_cast<int>(peak >> 20));
+}
+
+TEST(PrepareMemory, FitsAnAddressSpaceSmallerThanTheInput) {
+  if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
+  const TemporaryFolder folder;
+  {
+    std::ofstream text(folder / "a.txt");
+    const std::string block = repeated("It is a truth universally acknowledged.\n", 25'000);
+    for (int i = 0; i < 600; ++i) text << block;  // 600 MB
+  }
+  const Ran ran = prepare(folder, "a.txt --out out --quiet --threads 2", "ulimit -v 560000 &&");
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(ran.err, "");
 }
 
 }  // namespace

@@ -31,6 +31,24 @@ std::vector<std::int32_t> numbers(int first, int count) {
   return values;
 }
 
+TEST(TokenStream, FindsADamagedShardInTheBackground) {
+  const Folder folder;
+  write_prepared(folder.path(), 2'000'000, 800'000);
+  auto stream = data::TokenStream::open(folder.path(), data::Split::kTrain);
+  stream.check_in_background();
+  EXPECT_TRUE(stream.wait_for_check());
+  const auto path = folder.path() / stream.manifest()->train[1].file;
+  std::string bytes = base::read_file(path);
+  bytes[1'300'001] ^= 4;  // in the second MiB
+  base::write_file(path, bytes);
+  stream = data::TokenStream::open(folder.path(), data::Split::kTrain);
+  stream.check_in_background();
+  EXPECT_FALSE(stream.wait_for_check());
+  std::vector<std::int32_t> out(10);
+  expect_error_with("shard " + path.string() + " is damaged: its CRC-32C is ",
+                    [&] { stream.read(0, 65536, out); });
+}
+
 TEST(TokenStream, JoinsOverlappingShardsForEveryLength) {
   for (const int total : {1, 2, 9, 10, 11, 12, 20, 21, 22, 95}) {
     const Folder folder;

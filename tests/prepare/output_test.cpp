@@ -20,7 +20,7 @@ using testing::ElementsAre;
 
 data::Manifest planned(double fraction = 0.01) {
   data::Manifest manifest;
-  manifest.inputs = {{"a.txt", 5}};
+  manifest.inputs = {{"a.txt", 5, "", 0}};
   manifest.validation_fraction = fraction;
   manifest.text_field = "text";
   manifest.vocab_hash = "0123456789abcdef";
@@ -79,7 +79,12 @@ TEST(Output, RefusesAFile) {
 
 /// What a killed run leaves.
 void leave_unfinished(const Folder& folder) {
-  folder.write("prepare.json", arguments_of(planned()).dump());
+  std::string marker;
+  {
+    const Output output(folder.path(), planned());
+    marker = base::read_file(folder / "prepare.json");
+  }
+  folder.write("prepare.json", marker);
   folder.write("train_000000.bin", "partial");
   folder.write("train_000001.bin.tmp.4711", "partial");
   folder.write("manifest.json.tmp.4711", "partial");
@@ -103,8 +108,10 @@ TEST(Output, RefusesAnUnfinishedRunWithOtherArguments) {
   const Folder folder;
   leave_unfinished(folder);
   const auto before = files_in(folder.path());
-  expect_error_with("holds an unfinished run with other val-fraction; choose another folder",
-                    [&] { Output output(folder.path(), planned(0.2)); });
+  expect_error_with(
+      "holds an unfinished run with other val-fraction; choose another folder, or begin "
+      "again with --restart",
+      [&] { Output output(folder.path(), planned(0.2)); });
   EXPECT_EQ(files_in(folder.path()), before);
   folder.write("prepare.json", "{\"inp");
   expect_error_with("holds an unfinished run with other arguments",
@@ -118,6 +125,54 @@ TEST(Output, RefusesAnUnfinishedRunWithForeignFiles) {
   const auto before = files_in(folder.path());
   expect_error_with("holds an unfinished run and also thesis.txt",
                     [&] { Output output(folder.path(), planned()); });
+  EXPECT_EQ(files_in(folder.path()), before);
+}
+
+TEST(Output, RefusesAnUnfinishedRunWhoseInputsWereTouched) {
+  const Folder folder;
+  leave_unfinished(folder);
+  data::Manifest touched = planned();
+  touched.inputs[0].modified_ns = 5;
+  expect_error_with("holds an unfinished run with other input times",
+                    [&] { Output output(folder.path(), touched); });
+  touched = planned();
+  touched.inputs[0].fingerprint = "00";
+  expect_error_with("holds an unfinished run with other inputs;",
+                    [&] { Output output(folder.path(), touched); });
+}
+
+TEST(Output, KeepsWhatHasAState) {
+  const Folder folder;
+  {
+    Output output(folder / "out", planned());
+    State state;
+    state.records = 17;
+    state.train.shards = {{"train_000000.bin", 3, 0xdeadbeef}};
+    state.train.open = data::ShardProgress{5, 7};
+    output.save(state);
+  }
+  folder.write("out/train_000000.bin", "complete");
+  folder.write("out/train_000001.bin.part", "partial");
+  const Output output(folder / "out", planned());
+  ASSERT_TRUE(output.state());
+  EXPECT_EQ(output.state()->records, 17);
+  EXPECT_EQ(output.state()->train.shards[0].crc32c, 0xdeadbeef);
+  EXPECT_EQ(output.state()->train.open->tokens, 5);
+  EXPECT_THAT(names_in(folder / "out"), ElementsAre("prepare.json", "prepare.state.json",
+                                                    "train_000000.bin", "train_000001.bin.part"));
+}
+
+TEST(Output, RestartEmptiesWhatIsOurs) {
+  const Folder folder;
+  leave_unfinished(folder);
+  {
+    const Output output(folder.path(), planned(0.2), /*restart=*/true);
+    EXPECT_THAT(names_in(folder.path()), ElementsAre("prepare.json"));
+  }
+  leave_unfinished(folder);
+  folder.write("thesis.txt", "mine");
+  const auto before = files_in(folder.path());
+  expect_error_with("also thesis.txt", [&] { Output output(folder.path(), planned(), true); });
   EXPECT_EQ(files_in(folder.path()), before);
 }
 
@@ -171,7 +226,7 @@ TEST(FindFinished, RefusesADamagedOne) {
   data::Manifest manifest = planned();
   manifest.train = {{"train_000000.bin", 3, 0}};
   data::write_manifest(folder.path(), manifest);
-  expect_error_with("is damaged: remove it first",
+  expect_error_with("is damaged: begin again with --restart",
                     [&] { find_finished(folder.path(), planned()); });
 }
 

@@ -5,7 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "base/parallel.h"
@@ -164,32 +166,152 @@ TEST(Prepare, SaysWhenTheOutputIsFinishedAndLeavesIt) {
   EXPECT_EQ(files_in(folder / "out"), before);
 }
 
-TEST(Prepare, MakesAgainWhatAKilledRunLeft) {
+/// Three formats of input, with a broken line and documents that come twice.
+Options varied_inputs(const Folder& folder) {
+  folder.write("in/a.txt", sample_text(7, 700'000));
+  std::string lines;
+  for (std::uint64_t i = 0; i < 400; ++i) lines += json_line(sample_text(i % 300, 40 + i * 3));
+  folder.write("in/b.jsonl", lines + "{broken\n" + json_line(sample_text(4, 1'500'000)));
+  folder.write("in/c.md", sample_text(8, 300'000));
+  folder.write("in/d.txt", sample_text(7, 700'000));
+  return {.inputs = {(folder / "in").string()},
+          .out = folder / "out",
+          .shard_tokens = 20'000,
+          .validation_fraction = 0.2,
+          .drop_duplicates = true};
+}
+
+TEST(Prepare, GoesOnWhereItWasStopped) {
   const Folder folder;
-  folder.write("a.txt", sample_text(7, 50'000));
-  const Options options{
-      .inputs = {(folder / "a.txt").string()}, .out = folder / "out", .shard_tokens = 1000};
+  Options options = varied_inputs(folder);
+  for (const auto format : {data::ShardFormat::kLlmc, data::ShardFormat::kNanogpt}) {
+    options.format = format;
+    options.out = folder / ("whole" + std::to_string(static_cast<int>(format)));
+    const Result whole = prepare_folder(options);
+    EXPECT_EQ(whole.manifest.rejected, 1);
+    EXPECT_GT(whole.manifest.duplicates, 0);
+    const auto expected = files_in(options.out);
+    EXPECT_EQ(expected.count("rejected.jsonl"), 1U);
+
+    // States as they are after every full shard: each run begins with what the last one left, and
+    // is cut off by a limit on what may be rejected, or not at all.
+    options.out = folder / ("stopped" + std::to_string(static_cast<int>(format)));
+    Options strict = options;
+    strict.max_rejected = 0;
+    expect_error_with(
+        "1 of 402 records rejected (0.2488 %), more than --max-rejected 0 %; the first: " +
+            (folder / "in/b.jsonl").string() + ":401: not valid JSON at byte 2",
+        [&] { prepare_folder(strict); });
+    EXPECT_TRUE(fs::exists(options.out / "prepare.state.json"));
+    EXPECT_TRUE(fs::exists(options.out / "rejected.jsonl"));
+    fs::resize_file(options.out / "rejected.jsonl",
+                    1 + fs::file_size(options.out / "rejected.jsonl"));
+    base::write_file(options.out / "train_000077.bin", "left over");
+    const Result resumed = prepare_folder(options);
+    EXPECT_TRUE(resumed.resumed);
+    EXPECT_EQ(files_in(options.out), expected);
+  }
+}
+
+TEST(Prepare, BeginsAgainWithoutAState) {
+  const Folder folder;
+  Options options = varied_inputs(folder);
   prepare_folder(options);
-  const auto expected = files_in(folder / "out");
-  // A manifest's absence and the marker's presence is what a killed run looks like.
-  Options with_other_out = options;
-  with_other_out.out = folder / "killed";
-  fs::create_directories(with_other_out.out);
-  prepare_folder(with_other_out);
-  fs::remove(folder / "killed/manifest.json");
-  fs::remove(folder / "killed/train_000001.bin");
-  folder.write("killed/train_000002.bin", "damaged");
-  folder.write("killed/train_000099.bin.tmp.12", "partial");
-  const nlohmann::json arguments = {
-      {"inputs", nlohmann::json::array({nlohmann::json::array(
-                     {options.inputs[0], fs::file_size(options.inputs[0])})})},
-      {"shard-tokens", 1000},
-      {"val-fraction", 0.01},
-      {"text-field", "text"},
-      {"tokenizer", fmt::format("{:016x}", text::Tokenizer::gpt2().hash())}};
-  folder.write("killed/prepare.json", arguments.dump());
-  EXPECT_FALSE(prepare_folder(with_other_out).already_done);
-  EXPECT_EQ(files_in(folder / "killed"), expected);
+  const auto expected = files_in(options.out);
+  fs::create_directories(folder / "killed");
+  folder.write("killed/prepare.json.tmp.12", "{");
+  options.out = folder / "killed";
+  EXPECT_FALSE(prepare_folder(options).resumed);
+  EXPECT_EQ(files_in(options.out), expected);
+  options.restart = true;
+  EXPECT_FALSE(prepare_folder(options).already_done);
+  EXPECT_EQ(files_in(options.out), expected);
+}
+
+TEST(Prepare, RefusesToGoOnWithOtherInputs) {
+  const Folder folder;
+  Options options = varied_inputs(folder);
+  Options strict = options;
+  strict.max_rejected = 0;
+  EXPECT_THROW(prepare_folder(strict), base::Error);
+  const auto before = files_in(options.out);
+  fs::last_write_time(folder / "in/c.md", fs::file_time_type::clock::now() - std::chrono::hours(1));
+  expect_error_with(
+      "holds an unfinished run with other input times; choose another folder, or begin "
+      "again with --restart",
+      [&] { prepare_folder(options); });
+  EXPECT_EQ(files_in(options.out), before);
+  options.restart = true;
+  EXPECT_FALSE(prepare_folder(options).resumed);
+}
+
+TEST(Prepare, DropsDocumentsThatCameBefore) {
+  const Folder folder;
+  const std::string text = sample_text(1, 400'000);  // several pieces
+  folder.write("in/a.txt", text);
+  folder.write("in/b.jsonl",
+               json_line("one") + json_line(text) + json_line("two") + json_line("one"));
+  folder.write("in/c.txt", text + "!");
+  folder.write("in/d.txt", text);
+  const Options options{.inputs = {(folder / "in").string()},
+                        .out = folder / "out",
+                        .validation_fraction = 0,
+                        .drop_duplicates = true};
+  const Result result = prepare_folder(options);
+  EXPECT_EQ(result.manifest.duplicates, 3);
+  EXPECT_EQ(result.manifest.documents, 4);
+  EXPECT_EQ(read_split(folder / "out", Split::kTrain), ids_of({text, "one", "two", text + "!"}));
+}
+
+TEST(Prepare, WritesWhatNanogptReads) {
+  const Folder folder;
+  const std::string text = sample_text(1, 400'000);
+  folder.write("a.txt", text);
+  prepare_folder({.inputs = {(folder / "a.txt").string()},
+                  .out = folder / "out",
+                  .shard_tokens = 1000,
+                  .validation_fraction = 0,
+                  .format = data::ShardFormat::kNanogpt});
+  const Tokens expected = ids_of({text});
+  const std::string bytes = base::read_file(folder / "out/train.bin");
+  ASSERT_EQ(bytes.size(), expected.size() * 2);
+  EXPECT_EQ(std::memcmp(bytes.data(), expected.data(), bytes.size()), 0);
+  EXPECT_EQ(read_split(folder / "out", Split::kTrain), expected);
+  fs::remove(folder / "out/manifest.json");  // as nanoGPT's own preparation leaves it
+  EXPECT_EQ(read_split(folder / "out", Split::kTrain), expected);
+}
+
+TEST(Prepare, ListsWhatItRejects) {
+  const Folder folder;
+  std::string lines;
+  for (int i = 0; i < 300; ++i) lines += json_line("word");
+  const auto path = folder.write(
+      "a.jsonl", lines + "{\"text\": 5}\n" + json_line("last") + "{\"text\": \"\xFF\"}\n");
+  Options options{.inputs = {path}, .out = folder / "out"};
+  EXPECT_EQ(prepare_folder(options).manifest.rejected, 1);
+  const std::string first =
+      "{\"file\":\"" + path +
+      "\",\"line\":301,\"reason\":\"field 'text': expected a string, got number\"}\n";
+  EXPECT_EQ(base::read_file(folder / "out/rejected.jsonl"), first);
+  EXPECT_EQ(prepare_folder(options).manifest.documents, 302);
+  options.out = folder / "strict";
+  options.strict_utf8 = true;
+  EXPECT_EQ(prepare_folder(options).manifest.documents, 301);
+  EXPECT_EQ(base::read_file(folder / "strict/rejected.jsonl"),
+            first + "{\"file\":\"" + path +
+                "\",\"line\":303,\"reason\":\"the text is not valid UTF-8\"}\n");
+}
+
+TEST(Prepare, GivesUpAsSoonAsNothingIsGood) {
+  const Folder folder;
+  std::string lines;
+  for (int i = 0; i < 200'000; ++i) lines += "{\"body\": \"some more words in a line\"}\n";  // 8 MB
+  const auto path = folder.write("a.jsonl", lines);
+  const Options options{.inputs = {path}, .out = folder / "out"};
+  const std::string message = error_of([&] { prepare_folder(options); });
+  EXPECT_THAT(message, testing::HasSubstr("more than --max-rejected 1 %; the first: " + path +
+                                          ":1: the field 'text' is missing"));
+  EXPECT_LT(std::stoi(message), 20'000);  // records rejected until then
 }
 
 TEST(Prepare, DoesNotReadItsOwnOutput) {
@@ -237,22 +359,23 @@ TEST(Prepare, RefusesInputsWithoutText) {
   expect_refused(folder, {}, "no input");
 }
 
-TEST(Prepare, AnErrorHalfwayLeavesNothing) {
+TEST(Prepare, AnErrorBeforeTheFirstShardLeavesNothing) {
   const Folder folder;
   const auto good = folder.write("a.txt", sample_text(9, 300'000));
-  const auto bad = folder.write("b.jsonl", json_line("fine") + "{\"body\": \"no text\"}\n");
-  expect_refused(folder, {good, bad}, bad + ":2: the field 'text' is missing");
-  fs::create_directories(folder / "there");
-  expect_error_with(bad + ":2", [&] {
-    prepare_folder({.inputs = {good, bad}, .out = folder / "there"});
-  });
-  EXPECT_TRUE(fs::is_empty(folder / "there"));
+  struct Stop {};
+  const Options options{.inputs = {good}, .out = folder / "out/deep"};
+  EXPECT_THROW(
+      prepare::run(options, text::Tokenizer::gpt2(), [](const Progress&) { throw Stop(); }), Stop);
+  EXPECT_TRUE(!fs::exists(folder / "out") || fs::exists(folder / "out/deep/manifest.json"));
 }
 
-TEST(Prepare, RefusesTextThatCannotBeCut) {
+TEST(Prepare, CutsTextThatHasNoPlaceForIt) {
   const Folder folder;
-  const auto path = folder.write("a.txt", "start " + std::string(9'000'000, 'x'));
-  expect_refused(folder, {path}, path + ": 8388608 bytes without a place to cut them");
+  const std::string text = "start " + std::string(9'000'000, 'x');
+  const auto path = folder.write("a.txt", text);
+  prepare_folder({.inputs = {path}, .out = folder / "out", .validation_fraction = 0});
+  const Tokens tokens = read_split(folder / "out", Split::kTrain);
+  EXPECT_EQ(text::Tokenizer::gpt2().decode(std::span(tokens).subspan(1)), text);
 }
 
 TEST(Prepare, RefusesOptionsOutOfRange) {
@@ -286,18 +409,24 @@ TEST(Prepare, RefusesAVocabularyWithoutEndOfText) {
   EXPECT_FALSE(fs::exists(folder / "out"));
 }
 
-TEST(Prepare, OnAFullDiskLeavesNothing) {
+TEST(Prepare, OnAFullDiskKeepsWhatIsDone) {
   const Folder folder;
   const auto path = folder.write("a.txt", sample_text(10, 20'000'000));
   fs::create_directories(folder / "disk");
   const prepare_test::Mount disk(folder / "disk", 0, "size=4m");
   if (!disk.mounted()) GTEST_SKIP() << "needs root to mount a small tmpfs";
-  for (const char* out : {"disk", "disk/out"}) {
-    expect_error_with("No space left on device; free some space and try again", [&] {
-      prepare_folder({.inputs = {path}, .out = folder / out, .shard_tokens = 300'000});
-    });
-    EXPECT_TRUE(fs::is_empty(folder / "disk"));
+  const Options options{.inputs = {path}, .out = folder / "disk/out", .shard_tokens = 300'000};
+  for (int i = 0; i < 2; ++i) {
+    expect_error_with("No space left on device; free some space and try again",
+                      [&] { prepare_folder(options); });
+    EXPECT_TRUE(fs::exists(folder / "disk/out/train_000001.bin"));
   }
+  ASSERT_EQ(::mount("tmpfs", (folder / "disk").c_str(), "tmpfs", MS_REMOUNT, "size=40m"), 0);
+  EXPECT_TRUE(prepare_folder(options).resumed);
+  Options whole = options;
+  whole.out = folder / "whole";
+  prepare_folder(whole);
+  EXPECT_EQ(files_in(folder / "disk/out"), files_in(folder / "whole"));
 }
 
 }  // namespace

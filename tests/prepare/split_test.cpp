@@ -51,7 +51,7 @@ TEST(ShardSequence, SharesOneTokenBetweenShardsForEveryLength) {
          {std::int64_t{1}, shard_tokens, shard_tokens + 1, shard_tokens + 2, 3 * shard_tokens,
           3 * shard_tokens + 1, 3 * shard_tokens + 2}) {
       const Folder folder;
-      ShardSequence sequence(folder.path(), "train", shard_tokens);
+      ShardSequence sequence({folder.path(), "train", shard_tokens, data::ShardFormat::kLlmc});
       const Tokens tokens = data_test::counting(7, static_cast<int>(total));
       for (std::size_t at = 0; at < tokens.size();) {  // in parts of 1, 2, 3, 1, 2, 3, ...
         const std::size_t count = std::min(at % 3 + 1, tokens.size() - at);
@@ -69,7 +69,7 @@ TEST(ShardSequence, SharesOneTokenBetweenShardsForEveryLength) {
 
 TEST(ShardSequence, WithoutTokensWritesNothing) {
   const Folder folder;
-  ShardSequence sequence(folder.path(), "val", 10);
+  ShardSequence sequence({folder.path(), "val", 10, data::ShardFormat::kLlmc});
   sequence.append({});
   sequence.finish();
   EXPECT_TRUE(sequence.shards().empty());
@@ -78,12 +78,64 @@ TEST(ShardSequence, WithoutTokensWritesNothing) {
 
 TEST(ShardSequence, NamesShardsInOrder) {
   const Folder folder;
-  ShardSequence sequence(folder.path(), "val", 2);
+  ShardSequence sequence({folder.path(), "val", 2, data::ShardFormat::kLlmc});
   sequence.append(data_test::counting(0, 6));
   sequence.finish();
   ASSERT_EQ(sequence.shards().size(), 3U);
   EXPECT_EQ(sequence.shards()[0].file, "val_000000.bin");
   EXPECT_EQ(sequence.shards()[2].file, "val_000002.bin");
+}
+
+TEST(ShardSequence, GoesOnFromEveryState) {
+  const Tokens tokens = data_test::counting(7, 35);
+  for (const auto format : {data::ShardFormat::kLlmc, data::ShardFormat::kNanogpt}) {
+    const Folder whole;
+    const SequenceOptions there{whole.path(), "train", 10, format};
+    ShardSequence expected(there);
+    expected.append(tokens);
+    expected.finish();
+    for (std::size_t stop = 0; stop <= tokens.size(); ++stop) {
+      const Folder folder;
+      const SequenceOptions here{folder.path(), "train", 10, format};
+      SequenceState state;
+      {
+        ShardSequence first(here);
+        first.append(std::span(tokens).first(stop));
+        state = first.sync();
+        first.append(std::span(tokens).subspan(stop, std::min<std::size_t>(12, 35 - stop)));
+        if (stop % 2 == 0) first.finish();  // killed after the open shard was completed
+      }
+      ShardSequence second(here, state);
+      EXPECT_EQ(second.tokens(), static_cast<std::int64_t>(stop));
+      second.append(std::span(tokens).subspan(stop));
+      second.finish();
+      ASSERT_EQ(second.shards().size(), expected.shards().size());
+      for (std::size_t i = 0; i < expected.shards().size(); ++i) {
+        EXPECT_EQ(second.shards()[i].crc32c, expected.shards()[i].crc32c);
+        EXPECT_EQ(base::read_file(folder / second.shards()[i].file),
+                  base::read_file(whole / expected.shards()[i].file));
+      }
+    }
+  }
+}
+
+TEST(ShardSequence, KnowsADamagedShardAgain) {
+  const Folder folder;
+  const SequenceOptions options{folder.path(), "train", 100, data::ShardFormat::kLlmc};
+  SequenceState state;
+  {
+    ShardSequence sequence(options);
+    sequence.append(data_test::counting(0, 30));
+    state = sequence.sync();
+  }
+  const auto part = folder / "train_000000.bin.part";
+  std::string bytes = base::read_file(part);
+  bytes[1030] ^= 1;
+  base::write_file(part, bytes);
+  data_test::expect_error_with("train_000000.bin.part is damaged",
+                               [&] { ShardSequence again(options, state); });
+  std::filesystem::resize_file(part, 1024);
+  data_test::expect_error_with("is damaged", [&] { ShardSequence again(options, state); });
 }
 
 struct Halves {
@@ -93,19 +145,20 @@ struct Halves {
 /// Documents of the given lengths; document d's tokens are d * 1000 + its 4,096-piece's number.
 Halves split(const std::vector<std::int64_t>& lengths, double fraction, std::size_t part) {
   const Folder folder;
-  ShardSequence train(folder.path(), "train", 1 << 20);
-  ShardSequence validation(folder.path(), "val", 1 << 20);
-  Splitter splitter(train, validation, fraction);
+  ShardSequence train({folder.path(), "train", 1 << 20, data::ShardFormat::kLlmc});
+  ShardSequence validation({folder.path(), "val", 1 << 20, data::ShardFormat::kLlmc});
+  Splitter splitter(train, validation, fraction, {});
   for (std::size_t d = 0; d < lengths.size(); ++d) {
     Tokens tokens;
     for (std::int64_t i = 1; i <= lengths[d]; ++i) {
       tokens.push_back(static_cast<data::TokenId>(d * 1000 + static_cast<std::size_t>(i / 4096)));
     }
-    splitter.begin_document(static_cast<data::TokenId>(d * 1000));
+    splitter.begin_document();
+    const auto first = static_cast<data::TokenId>(d * 1000);
+    splitter.append({&first, 1});
     for (std::size_t at = 0; at < tokens.size(); at += part) {
       splitter.append(std::span(tokens).subspan(at, std::min(part, tokens.size() - at)));
     }
-    splitter.end_document();
   }
   EXPECT_EQ(splitter.documents(), std::ssize(lengths));
   train.finish();

@@ -1,0 +1,95 @@
+#pragma once
+/// What a file format gives to the reader of documents. Private to the room.
+///
+/// A new format is a RecordSource (rows) or a ByteStream (a compressed file of lines or text), and
+/// a line in documents.cpp that opens it.
+
+#include <memory>
+
+#include "data/documents.h"
+
+namespace data {
+
+/// The (decompressed) bytes of an input, front to back.
+class ByteStream {
+ public:
+  virtual ~ByteStream() = default;
+  /// Fills `to` from its beginning; fewer bytes than asked for are the end. May throw BrokenRecord
+  /// when nothing behind this place can be read: the input then ends here, rejected.
+  virtual std::size_t read(std::span<char> to) = 0;
+  /// Passes over bytes.
+  virtual void skip(std::uint64_t bytes) = 0;
+  /// Bytes of the file taken so far, for progress.
+  virtual std::uint64_t source_bytes() const = 0;
+};
+
+/// A plain file, a pipe, or the standard input ("-").
+std::unique_ptr<ByteStream> open_stream(const std::string& path);
+/// As messages name it.
+std::string display_name(const std::string& path);
+
+/// Rows of an input, one at a time.
+class RecordSource {
+ public:
+  virtual ~RecordSource() = default;
+  /// The next record's text, valid until the next call; nothing at the end. Throws BrokenRecord for
+  /// one that cannot be used, after which it may be called again for the one behind it.
+  virtual std::optional<std::string_view> next() = 0;
+  /// Passes over records, broken ones included.
+  virtual void skip(std::int64_t count) = 0;
+  /// Bytes of the file taken so far, for progress.
+  virtual std::uint64_t source_bytes() const = 0;
+};
+
+/// One input being read.
+class ChunkSource {
+ public:
+  virtual ~ChunkSource() = default;
+  /// Fills the chunk (its path and options are set); false at the end of the input.
+  virtual bool next(Chunk& chunk) = 0;
+  /// Goes on in the middle; only before the first next().
+  virtual void seek(const Position& position) = 0;
+};
+
+/// What every source has to know.
+struct SourceContext {
+  std::string path;
+  std::size_t input = 0;  // its index
+  std::shared_ptr<const ReaderOptions> options;
+  std::shared_ptr<const std::vector<std::string>> field;  // the text field's names
+  bool can_reread = false;                                // a file: it may be opened twice
+};
+
+std::unique_ptr<ChunkSource> make_text_source(const SourceContext& context,
+                                              std::unique_ptr<ByteStream> stream);
+std::unique_ptr<ChunkSource> make_line_source(const SourceContext& context,
+                                              std::unique_ptr<ByteStream> stream);
+std::unique_ptr<ChunkSource> make_record_source(const SourceContext& context,
+                                                std::unique_ptr<RecordSource> records);
+
+/// Length of the next piece of `text`, more of which follows unless `is_all`; 0 when seen + 1 bytes
+/// of it have to be there first. Begin with seen = 0. The places depend on the text alone, not on
+/// how it arrives.
+std::size_t piece_length(const PieceRule& rule, std::string_view text, bool is_all,
+                         std::size_t& seen);
+
+/// A long record's text, handed out in pieces.
+class LongText {
+ public:
+  /// Takes `text`, which lies in `memory`, over. `at`: the record and what is already done of it;
+  /// `next`: behind it.
+  void begin(TextBuffer memory, std::string_view text, const Position& at, const Position& next,
+             const ReaderOptions& options);
+  bool active() const { return active_; }
+  /// Fills the chunk with the next piece.
+  void next(Chunk& chunk, const ReaderOptions& options);
+
+ private:
+  TextBuffer memory_;
+  std::string_view text_;
+  Position at_, next_;
+  base::Hash128 hash_;
+  bool active_ = false;
+};
+
+}  // namespace data

@@ -1,0 +1,172 @@
+// Shards joined to one sequence, and compared with their checksums as training goes on.
+
+#include <algorithm>
+#include <atomic>
+#include <cassert>
+#include <chrono>
+#include <iterator>
+#include <thread>
+#include <utility>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "data/data.h"
+
+namespace data {
+namespace {
+
+/// Shards of a folder that has no manifest, sorted by name.
+std::vector<base::Path> find_shards(const base::Path& folder) {
+  std::error_code error;
+  std::filesystem::directory_iterator entries(folder, error);
+  if (error) {
+    base::fail("cannot open the data folder {}: {}; make it with 'gpt2 prepare'", folder.string(),
+               error.message());
+  }
+  std::vector<base::Path> paths;
+  for (const auto& entry : entries) {
+    if (entry.path().extension() == ".bin") paths.push_back(entry.path());
+  }
+  if (paths.empty()) {
+    base::fail("{} holds no shards: expected {} or *.bin files; make it with 'gpt2 prepare'",
+               folder.string(), kManifestName);
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+bool is_validation(const base::Path& path) {
+  return path.filename().string().find("val") != std::string::npos;
+}
+
+/// Between two parts of a background check: at most some 100 MB/s and a hundredth of a core.
+constexpr std::size_t kCheckBytes = std::size_t{1} << 20;
+constexpr auto kCheckPause = std::chrono::milliseconds(10);
+
+}  // namespace
+
+/// A check under way. Shards are mapped a second time, so that the stream may go before it.
+struct TokenStream::Check {
+  std::atomic<bool> damaged{false};
+  std::atomic<bool> stop{false};
+  std::string message;  // set before `damaged`
+  base::BackgroundTask task;
+
+  ~Check() {
+    stop = true;
+    task = base::BackgroundTask();
+  }
+
+  /// False when asked to stop.
+  bool check(const base::Path& path, const ShardInfo& info) {
+    const base::MappedFile file(path);
+    std::uint32_t crc = 0;
+    for (auto left = file.bytes(); !left.empty();) {
+      if (stop) return false;
+      const auto part = left.first(std::min(left.size(), kCheckBytes));
+      crc = base::crc32c(part, crc);
+      left = left.subspan(part.size());
+      if (!left.empty()) std::this_thread::sleep_for(kCheckPause);
+    }
+    if (crc == info.crc32c) return true;
+    message = fmt::format(
+        "shard {} is damaged: its CRC-32C is {:08x}, {} says {:08x}; run 'gpt2 verify', then "
+        "'gpt2 prepare --restart'",
+        path.string(), crc, kManifestName, info.crc32c);
+    damaged = true;
+    return true;
+  }
+};
+
+void TokenStream::check_in_background() {
+  if (!manifest_ || check_ || shards_.empty()) return;
+  check_ = std::make_shared<Check>();
+  const auto infos = split_ == Split::kTrain ? manifest_->train : manifest_->validation;
+  check_->task = base::BackgroundTask(
+      [check = check_.get(), infos, folder = shards_.front().path().parent_path()] {
+        for (const ShardInfo& info : infos) {
+          if (check->damaged || !check->check(folder / info.file, info)) return;
+        }
+      });
+}
+
+bool TokenStream::wait_for_check() const {
+  if (!check_) return true;
+  check_->task.wait();
+  return !check_->damaged;
+}
+
+TokenStream TokenStream::open(const base::Path& folder, Split split) {
+  TokenStream stream;
+  stream.split_ = split;
+  if (std::filesystem::exists(folder / kUnfinishedName)) {
+    base::fail("{} holds an unfinished preparation; run the same 'gpt2 prepare' again",
+               folder.string());
+  }
+  if (!std::filesystem::exists(folder / kManifestName)) {
+    for (const base::Path& path : find_shards(folder)) {
+      if (is_validation(path) == (split == Split::kValidation)) {
+        stream.add(Shard(path, std::nullopt), 0);
+      }
+    }
+    return stream;
+  }
+  stream.manifest_ = read_manifest(folder);
+  const Manifest& manifest = *stream.manifest_;
+  for (const ShardInfo& info : split == Split::kTrain ? manifest.train : manifest.validation) {
+    Shard shard(folder / info.file, manifest.format);
+    const auto tokens = static_cast<std::int64_t>(shard.tokens().size());
+    if (tokens != info.tokens) {
+      base::fail("shard {}: {} promises {} tokens, the shard has {}; run 'gpt2 prepare' again",
+                 shard.path().string(), kManifestName, info.tokens, tokens);
+    }
+    stream.add(std::move(shard), manifest.overlap);
+  }
+  return stream;
+}
+
+void TokenStream::add(Shard shard, int overlap) {
+  const auto tokens = static_cast<std::int64_t>(shard.tokens().size());
+  if (shards_.empty() || overlap == 0) {
+    starts_.push_back(tokens_);
+    tokens_ += tokens;
+  } else {
+    const Shard& before = shards_.back();
+    if (tokens == 0 || before.tokens().empty() ||
+        before.tokens().back() != shard.tokens().front()) {
+      base::fail(
+          "shard {}: expected its first token to be the last one of {}; run 'gpt2 prepare' "
+          "again",
+          shard.path().string(), before.path().filename().string());
+    }
+    starts_.push_back(tokens_ - 1);
+    tokens_ += tokens - 1;
+  }
+  shards_.push_back(std::move(shard));
+}
+
+void TokenStream::read(std::int64_t first, std::int64_t vocab_size,
+                       std::span<std::int32_t> out) const {
+  assert(first >= 0 && first + std::ssize(out) <= tokens_);
+  if (check_ && check_->damaged) base::fail("{}", check_->message);
+  while (!out.empty()) {
+    const auto after = std::upper_bound(starts_.begin(), starts_.end(), first);
+    const auto index = static_cast<std::size_t>(std::distance(starts_.begin(), after) - 1);
+    const auto skip = static_cast<std::size_t>(first - starts_[index]);
+    const auto source = shards_[index].tokens().subspan(skip);
+    const std::size_t count = std::min(source.size(), out.size());
+    for (std::size_t i = 0; i < count; ++i) {
+      if (source[i] >= vocab_size) {
+        base::fail(
+            "shard {}: token {} has id {}, the vocabulary has {} entries; prepare the data "
+            "with the model's tokenizer",
+            shards_[index].path().string(), skip + i, source[i], vocab_size);
+      }
+      out[i] = source[i];
+    }
+    out = out.subspan(count);
+    first += static_cast<std::int64_t>(count);
+  }
+}
+
+}  // namespace data

@@ -1,0 +1,117 @@
+// Every thread does all of it: reads a chunk (one at a time), encodes it (all at once), and, if its
+// chunk is the next one due, writes all that are due. A chunk's text stays in its core's cache, and
+// no thread waits for another but to read, or when writing has fallen far behind.
+
+#include "prepare/pipeline.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/parallel.h"
+#include "prepare/cut.h"
+
+namespace prepare {
+namespace {
+
+constexpr std::size_t kMaxWorkers = 128;
+/// Ids that wait to be written, a thread: covers some tenths of a second of a disk that is slow.
+constexpr std::size_t kHeldBytesPerWorker = std::size_t{1} << 26;
+/// A longer text that could not be cut is merged at about 50 bytes of memory a byte: one at a time.
+constexpr std::size_t kUncutBytes = std::size_t{1} << 20;
+/// What an unusual chunk made larger than this is not kept for the next.
+constexpr std::size_t kKeptIds = std::size_t{1} << 19;
+
+data::ReaderOptions reader_options(const Options& options) {
+  data::ReaderOptions reader;
+  reader.text_field = options.text_field;
+  reader.pieces.last_cut = last_cut;
+  reader.hashes = options.drop_duplicates;
+  if (options.strict_utf8) {
+    reader.accepts = text::is_valid_utf8;
+    reader.refusal = "the text is not valid UTF-8";
+  }
+  return reader;
+}
+
+std::size_t worker_count() {
+  return std::min(static_cast<std::size_t>(base::thread_count()), kMaxWorkers);
+}
+
+std::size_t memory_of(const Encoded& encoded) {
+  return encoded.ids.size() * sizeof(text::TokenId) + encoded.parts.size() * sizeof(Encoded::Part) +
+         1;
+}
+
+void clear(Encoded& encoded) {
+  if (encoded.ids.capacity() > kKeptIds) encoded.ids = {};
+  encoded.ids.clear();
+  encoded.parts.clear();
+  encoded.broken.clear();
+  encoded.text_bytes = 0;
+}
+
+}  // namespace
+
+Pipeline::Pipeline(const std::vector<data::Input>& inputs, const Options& options,
+                   const text::Tokenizer& tokenizer, text::TokenId end_of_text, Writer& writer)
+    : reader_(inputs, reader_options(options)),
+      tokenizer_(tokenizer),
+      end_of_text_(end_of_text),
+      workers_(worker_count()),
+      results_([&writer](Encoded& encoded) { writer.write(encoded); },
+               workers_ * kHeldBytesPerWorker) {
+  if (writer.state().position != data::Position()) reader_.seek(writer.state().position);
+}
+
+void Pipeline::run(const std::function<void()>& tick) {
+  base::parallel_for(static_cast<std::int64_t>(workers_), [&](std::int64_t worker) {
+    try {
+      work(worker == 0 ? tick : [] {});
+    } catch (...) {
+      results_.stop();
+      throw;
+    }
+  });
+}
+
+void Pipeline::work(const std::function<void()>& tick) {
+  text::Encoder encoder(tokenizer_);
+  data::Chunk chunk;
+  std::uint64_t number = 0;
+  while (results_.wait_for_room() && read(chunk, number)) {
+    Encoded encoded = results_.reuse();
+    clear(encoded);
+    encode(chunk, encoder, encoded);
+    const std::size_t size = memory_of(encoded);
+    results_.bring(number, std::move(encoded), size);
+    tick();
+  }
+}
+
+bool Pipeline::read(data::Chunk& chunk, std::uint64_t& number) {
+  const std::lock_guard lock(reading_);
+  if (at_end_) return false;
+  at_end_ = !reader_.next(chunk);
+  number = chunks_read_++;
+  return !at_end_;
+}
+
+void Pipeline::encode(data::Chunk& chunk, text::Encoder& encoder, Encoded& encoded) const {
+  encoded.source_bytes = chunk.source_bytes;
+  std::unique_lock uncut(const_cast<std::mutex&>(uncut_), std::defer_lock);
+  if (!chunk.lines && chunk.bytes() > kUncutBytes) uncut.lock();
+  chunk.parse(
+      [&](const data::Document& document) {
+        if (document.starts) encoded.ids.push_back(end_of_text_);
+        encoder.encode(document.text, encoded.ids);
+        encoded.text_bytes += document.text.size();
+        encoded.parts.push_back({document.next, encoded.ids.size(), document.hash, document.starts,
+                                 document.ends, false});
+      },
+      [&](const data::BrokenRecord& record, const data::Position& next) {
+        encoded.parts.push_back({next, encoded.ids.size(), {}, true, true, true});
+        encoded.broken.push_back(record);
+      });
+}
+
+}  // namespace prepare

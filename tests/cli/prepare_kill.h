@@ -1,0 +1,114 @@
+#pragma once
+/// Preparation killed at random moments and taken up again.
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/file.h"
+#include "base/rng.h"
+
+namespace prepare_kill {
+
+namespace fs = std::filesystem;
+
+/// Starts the program without a shell, so that its id is known.
+inline pid_t start(const std::vector<std::string>& words) {
+  const pid_t child = ::fork();
+  if (child != 0) return child;
+  std::vector<char*> arguments;
+  std::string binary = GPT2_BINARY;
+  arguments.push_back(binary.data());
+  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  ::execv(GPT2_BINARY, arguments.data());
+  ::_exit(127);
+}
+
+inline std::map<std::string, std::string> files_in(const base::Path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    files[entry.path().filename().string()] = base::read_file(entry.path());
+  }
+  return files;
+}
+
+/// Text, lines (some broken, some twice) and a text that comes again, about `bytes` in all.
+inline void write_inputs(const base::Path& folder, std::size_t bytes) {
+  const auto words = [](std::uint64_t seed, std::size_t count) {
+    std::string text;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      text += "word" + std::to_string(base::random_below(5000, 1, seed, i)) +
+              (i % 9 == 8 ? ".\n" : " ");
+    }
+    return text;
+  };
+  fs::create_directories(folder / "in");
+  base::write_file(folder / "in/a.txt", words(1, bytes / 32));
+  std::string lines;
+  for (std::uint64_t i = 0; lines.size() < bytes / 2; ++i) {
+    std::string text = words(i % 1000, 10 + i % 300);
+    for (char& c : text) c = c == '\n' ? ' ' : c;
+    lines += i % 250 == 7 ? "{\"text\": 7}\n" : "{\"n\": 1, \"text\": \"" + text + "\"}\n";
+  }
+  base::write_file(folder / "in/b.jsonl", lines);
+  base::write_file(folder / "in/c.txt", words(1, bytes / 32));
+}
+
+/// Kills preparation `kills` times, up to `most_ms` after its start, with another number of threads
+/// each time; what is there in the end is what an undisturbed run writes. A run that was finished
+/// is thrown away, so that every kill has something to hit.
+inline void kill_and_compare(const base::Path& folder, int kills, std::uint64_t most_ms) {
+  int status = 0;
+  for (const std::string format : {"llmc", "nanogpt"}) {
+    const auto words = [&](const std::string& out, std::uint64_t threads) {
+      return std::vector<std::string>{"prepare",        (folder / "in").string(),
+                                      "--out",          (folder / out).string(),
+                                      "--shard-tokens", "30000",
+                                      "--val-fraction", "0.2",
+                                      "--dedup",        "exact",
+                                      "--format",       format,
+                                      "--threads",      std::to_string(threads),
+                                      "--quiet"};
+    };
+    fs::remove_all(folder / "whole");
+    fs::remove_all(folder / "out");
+    ASSERT_TRUE(::waitpid(start(words("whole", 2)), &status, 0) > 0 && status == 0);
+    const auto expected = files_in(folder / "whole");
+    int killed = 0;
+    int resumed = 0;
+    for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(kills) / 2; ++i) {
+      if (fs::exists(folder / "out/manifest.json")) {
+        ASSERT_EQ(files_in(folder / "out"), expected) << "kill " << i;
+        fs::remove_all(folder / "out");
+      }
+      if (fs::exists(folder / "out/prepare.state.json")) ++resumed;
+      const pid_t child = start(words("out", 1 + i % 3));
+      std::this_thread::sleep_for(std::chrono::milliseconds(base::random_below(most_ms, 1, 2, i)));
+      ::kill(child, SIGKILL);
+      ::waitpid(child, &status, 0);
+      if (WIFSIGNALED(status)) ++killed;
+      if (!fs::exists(folder / "out")) continue;
+      for (const auto& entry : fs::directory_iterator(folder / "out")) {
+        const std::string name = entry.path().filename().string();
+        if (name.ends_with(".bin")) {  // what has a shard's name is complete
+          ASSERT_EQ(base::read_file(entry.path()), expected.at(name)) << name << " kill " << i;
+        }
+      }
+    }
+    EXPECT_GT(killed, 0);
+    EXPECT_GT(resumed, 0);
+    ASSERT_TRUE(::waitpid(start(words("out", 2)), &status, 0) > 0 && status == 0);
+    EXPECT_EQ(files_in(folder / "out"), expected);
+  }
+}
+
+}  // namespace prepare_kill

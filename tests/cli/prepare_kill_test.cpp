@@ -1,0 +1,15 @@
+// Hundreds of kills change nothing.
+
+#include "cli/prepare_kill.h"
+
+#include "temporary_folder.h"
+
+namespace {
+
+TEST(PrepareKill, HundredsOfKillsChangeNothing) {
+  const TemporaryFolder folder;
+  prepare_kill::write_inputs(folder.path(), 12'000'000);
+  prepare_kill::kill_and_compare(folder.path(), 200, 700);
+}
+
+}  // namespace
