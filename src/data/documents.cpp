@@ -24,11 +24,19 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kFingerprintBytes = std::size_t{1} << 20;
 
-bool is_jsonl(const base::Path& path) { return path.extension() == ".jsonl"; }
-bool is_text(const base::Path& path) {
-  return path.extension() == ".txt" || path.extension() == ".md";
+bool is_compressed(const base::Path& path) {
+  return path.extension() == ".gz" || path.extension() == ".zst";
 }
-bool is_input(const base::Path& path) { return is_text(path) || is_jsonl(path); }
+/// The extension behind which no compression stands: ".jsonl" of "a.jsonl.gz".
+base::Path kind_of(const base::Path& path) {
+  return is_compressed(path) ? path.stem().extension() : path.extension();
+}
+bool is_jsonl(const base::Path& path) { return kind_of(path) == ".jsonl"; }
+bool is_text(const base::Path& path) { return kind_of(path) == ".txt" || kind_of(path) == ".md"; }
+bool is_parquet(const base::Path& path) { return path.extension() == ".parquet"; }
+bool is_input(const base::Path& path) {
+  return is_text(path) || is_jsonl(path) || is_parquet(path);
+}
 
 Input describe(const base::Path& path) {
   std::error_code not_regular;  // a pipe has no size
@@ -47,7 +55,7 @@ void find_in_folder(const base::Path& folder, std::vector<Input>& inputs) {
   }
   if (error) base::fail("cannot read folder {}: {}", folder.string(), error.message());
   if (paths.empty()) {
-    base::fail("folder {} holds no .txt, .md or .jsonl file; name a folder or file with text",
+    base::fail("folder {} holds no .txt, .md, .jsonl or .parquet file; name one with text",
                folder.string());
   }
   std::sort(paths.begin(), paths.end());
@@ -144,8 +152,8 @@ std::vector<Input> find_inputs(const std::vector<std::string>& arguments) {
       inputs.push_back(describe(argument));
     } else {
       base::fail(
-          "input {}: expected a .txt, .md or .jsonl file or a folder; rename it or give it to the "
-          "standard input",
+          "input {}: expected a .txt, .md, .jsonl (also .gz, .zst) or .parquet file or a folder; "
+          "rename it or give it to the standard input",
           argument);
     }
   }
@@ -184,11 +192,14 @@ struct DocumentReader::State {
                                 can_seek(input)};
     name = context.path;
     ++next_input;
-    if (is_jsonl(input.path)) {
-      source = make_line_source(context, open_stream(input.path));
-    } else {
-      source = make_text_source(context, open_stream(input.path));
+    if (is_parquet(input.path)) {
+      source = make_record_source(context, open_parquet(input.path, options->text_field));
+      return;
     }
+    auto bytes =
+        is_compressed(input.path) ? open_decompressed(input.path) : open_stream(input.path);
+    source = is_jsonl(input.path) ? make_line_source(context, std::move(bytes))
+                                  : make_text_source(context, std::move(bytes));
   }
 };
 

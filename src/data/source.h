@@ -25,6 +25,8 @@ class ByteStream {
 
 /// A plain file, a pipe, or the standard input ("-").
 std::unique_ptr<ByteStream> open_stream(const std::string& path);
+/// What a .gz or .zst file holds.
+std::unique_ptr<ByteStream> open_decompressed(const std::string& path);
 /// As messages name it.
 std::string display_name(const std::string& path);
 
@@ -40,6 +42,10 @@ class RecordSource {
   /// Bytes of the file taken so far, for progress.
   virtual std::uint64_t source_bytes() const = 0;
 };
+
+/// The values of a Parquet file's column; nulls are broken records, and so are the rows of a row
+/// group from a corrupt page on.
+std::unique_ptr<RecordSource> open_parquet(const std::string& path, const std::string& column);
 
 /// One input being read.
 class ChunkSource {

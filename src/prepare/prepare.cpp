@@ -49,7 +49,7 @@ bool lies_inside(const std::string& file, const base::Path& folder) {
 /// What will be read. The output may lie inside an input folder; its own files are no inputs.
 std::vector<data::Input> inputs_of(const Options& options) {
   if (options.inputs.empty())
-    base::fail("no input: name a .txt, .md or .jsonl file, a folder, or '-'");
+    base::fail("no input: name a .txt, .md, .jsonl or .parquet file, a folder, or '-'");
   std::vector<data::Input> inputs = data::find_inputs(options.inputs);
   std::erase_if(inputs, [&](const data::Input& input) {
     return input.path != "-" && lies_inside(input.path, options.out);

@@ -102,10 +102,10 @@ TEST(FindInputs, RefusesWhatItCannotRead) {
   expect_error_with("cannot open input /nowhere/a.txt: No such file or directory",
                     [] { data::find_inputs({"/nowhere/a.txt"}); });
   const auto other = folder.write("a.pdf", "x");
-  expect_error_with("input " + other + ": expected a .txt, .md or .jsonl file or a folder",
+  expect_error_with("input " + other + ": expected a .txt, .md, .jsonl (also .gz, .zst) or .parquet file or a folder",
                     [&] { data::find_inputs({other}); });
   fs::create_directories(folder.path() / "empty");
-  expect_error_with("empty holds no .txt, .md or .jsonl file",
+  expect_error_with("empty holds no .txt, .md, .jsonl or .parquet file",
                     [&] { data::find_inputs({(folder.path() / "empty").string()}); });
   expect_error_with("named twice", [] { data::find_inputs({"-", "-"}); });
   fs::create_directory_symlink("loop", folder.path() / "loop");
