@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cli/cli.h"
+#include "cli/hub_fetch.h"
 #include "prepare/learn.h"
 
 namespace cli {
@@ -34,6 +35,7 @@ std::string describe(const prepare::LearnProgress& progress, std::size_t vocab_s
 
 void run_train_tokenizer(TrainTokenizerOptions& options) {
   options.learn.out = options.out;
+  options.learn.inputs = with_fetched(options.learn.inputs, options.common);
   StatusLine status(options.common, /*plain_lines=*/false);
   const std::size_t wanted = options.learn.vocabulary.vocab_size;
   const prepare::LearnResult result =

@@ -131,6 +131,16 @@ TEST(PrepareCommand, FetchesADataSetAndPreparesIt) {
   EXPECT_THAT(again.err, HasSubstr("out is already prepared from these inputs"));
 }
 
+TEST(TrainTokenizerCommand, LearnsFromADataSet) {
+  FakeHub hub(hub::Kind::kDataset, "books/few");
+  hub.add("a.jsonl", "{\"text\": \"the the the the then\"}\n");
+  const TemporaryFolder folder;
+  const Ran ran =
+      run(hub, folder, "train-tokenizer hf:books/few --out out --vocab-size 259 --min-frequency 2");
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_TRUE(fs::exists(folder / "out/merges.txt"));
+}
+
 TEST(PrepareCommand, LeavesNothingWhereTheDataSetIsAbsent) {
   FakeHub hub(hub::Kind::kDataset, "books/few");
   const TemporaryFolder folder;
