@@ -8,7 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/hub_fetch.h"
-#include "prepare/learn.h"
+#include "prepare/prepare.h"
 
 namespace cli {
 namespace {

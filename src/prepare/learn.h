@@ -1,5 +1,5 @@
 #pragma once
-/// A vocabulary learnt from documents.
+/// Part of the room's door, which includes it: a vocabulary learnt from documents.
 ///
 /// Law: the result does not depend on the number of threads.
 
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/file.h"
-#include "text/learn.h"
+#include "text/text.h"
 
 namespace prepare {
 

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "data/data.h"
+#include "prepare/learn.h"
 #include "text/text.h"
 
 namespace prepare {

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "text/cpu/isa.h"
+#include "text/text.h"
 #include "text/vocabulary.h"
 
 namespace text {

@@ -1,6 +1,6 @@
 #pragma once
-/// Learns a byte-level BPE vocabulary from texts: counts pre-tokens, then joins the commonest pair
-/// of neighbouring tokens again and again.
+/// Part of the room's door, which includes it: learns a byte-level BPE vocabulary from texts:
+/// counts pre-tokens, then joins the commonest pair of neighbouring tokens again and again.
 ///
 /// Law: the result depends on the counts alone, not on the order in which texts were added.
 /// Source: Sennrich, Haddow, Birch 2016 (arXiv:1508.07909), section 3.2, algorithm 1; GPT-2's
@@ -12,9 +12,9 @@
 #include <string_view>
 #include <vector>
 
-#include "text/text.h"
-
 namespace text {
+
+class Tokenizer;
 
 /// How often each pre-token occurs. One object a thread; several are added up.
 class PieceCounts {

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "text/learn.h"
 
 namespace text {
 

@@ -163,7 +163,9 @@ TEST(PrepareCommand, BadInputIsOneLine) {
   const std::map<std::string, std::string> cases = {
       {"absent.txt", "cannot open input absent.txt: No such file or directory"},
       {"empty.txt", "empty.txt holds no text"},
-      {"paper.pdf", "input paper.pdf: expected a .txt, .md, .jsonl (also .gz, .zst) or .parquet file or a folder"},
+      {"paper.pdf",
+       "input paper.pdf: expected a .txt, .md, .jsonl (also .gz, .zst) or .parquet file or a "
+       "folder"},
       {"nothing", "folder nothing holds no .txt, .md, .jsonl or .parquet file"},
       {"- </dev/null", "the standard input holds no text"}};
   for (const auto& [input, message] : cases) {

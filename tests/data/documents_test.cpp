@@ -102,8 +102,10 @@ TEST(FindInputs, RefusesWhatItCannotRead) {
   expect_error_with("cannot open input /nowhere/a.txt: No such file or directory",
                     [] { data::find_inputs({"/nowhere/a.txt"}); });
   const auto other = folder.write("a.pdf", "x");
-  expect_error_with("input " + other + ": expected a .txt, .md, .jsonl (also .gz, .zst) or .parquet file or a folder",
-                    [&] { data::find_inputs({other}); });
+  expect_error_with(
+      "input " + other +
+          ": expected a .txt, .md, .jsonl (also .gz, .zst) or .parquet file or a folder",
+      [&] { data::find_inputs({other}); });
   fs::create_directories(folder.path() / "empty");
   expect_error_with("empty holds no .txt, .md, .jsonl or .parquet file",
                     [&] { data::find_inputs({(folder.path() / "empty").string()}); });
