@@ -43,8 +43,8 @@ class RecordSource {
   virtual std::uint64_t source_bytes() const = 0;
 };
 
-/// The values of a Parquet file's column; nulls are broken records, and so are the rows of a row
-/// group from a corrupt page on.
+/// The values of a Parquet file's column, nulls passed over. The rows of a row group are broken
+/// records from a corrupt page on.
 std::unique_ptr<RecordSource> open_parquet(const std::string& path, const std::string& column);
 
 /// One input being read.
