@@ -14,6 +14,7 @@
 
 #include "temporary_folder.h"
 #include "text/slow_tokenizer.h"
+#include "text/text.h"
 #include "text/text_testing.h"
 
 namespace {
