@@ -78,12 +78,13 @@ TEST(FindInputs, TakesFoldersRecursivelyAndSorted) {
   }
   folder.write("readme.md", "x");
   folder.write("paper.pdf", "no input");
-  folder.write("d.txt.gz", "no input");
+  folder.write("d.txt.gz", "x");
+  folder.write("e.txt.bz2", "no input");
   const std::string root = folder.path().string();
   const auto inputs = data::find_inputs({root});
   EXPECT_THAT(paths_of(inputs),
-              ElementsAre(root + "/a.jsonl", root + "/b.txt", root + "/c.txt", root + "/readme.md",
-                          root + "/sub/deep/y.jsonl", root + "/sub/z.txt"));
+              ElementsAre(root + "/a.jsonl", root + "/b.txt", root + "/c.txt", root + "/d.txt.gz",
+                          root + "/readme.md", root + "/sub/deep/y.jsonl", root + "/sub/z.txt"));
   EXPECT_EQ(inputs[0].bytes, 1U);
 }
 
