@@ -172,6 +172,15 @@ bool can_seek(const Input& input) {
   return input.path != "-" && fs::is_regular_file(input.path, error);
 }
 
+std::uint64_t known_bytes(const std::vector<Input>& inputs) {
+  std::uint64_t total = 0;
+  for (const Input& input : inputs) {
+    if (!can_seek(input)) return 0;
+    total += input.bytes;
+  }
+  return total;
+}
+
 BrokenRecord::BrokenRecord(std::string file, std::int64_t number, std::string reason)
     : base::Error(fmt::format("{}:{}: {}", file, number, reason)),
       file_(std::move(file)),

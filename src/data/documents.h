@@ -38,6 +38,9 @@ void identify(std::vector<Input>& inputs);
 /// True when reading can go on in the middle of it later: a file, not a pipe.
 bool can_seek(const Input& input);
 
+/// Bytes of all inputs; 0 when the size of one is not known.
+std::uint64_t known_bytes(const std::vector<Input>& inputs);
+
 /// Where a reader stands: before a record, or inside a long one.
 struct Position {
   std::size_t input = 0;          ///< index of the input

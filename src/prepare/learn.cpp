@@ -29,35 +29,6 @@ void check_output(const base::Path& out) {
              out.string());
 }
 
-/// Files in a folder beside `out`, which takes its name at commit().
-class NewFolder {
- public:
-  explicit NewFolder(base::Path out) : out_(std::move(out)) {
-    if (out_.filename().empty()) out_ = out_.parent_path();
-    temporary_ = out_;
-    temporary_ += ".tmp";
-    fs::remove_all(temporary_);
-    base::create_folders(temporary_);
-  }
-  ~NewFolder() {
-    std::error_code ignored;
-    if (!committed_) fs::remove_all(temporary_, ignored);
-  }
-  NewFolder(const NewFolder&) = delete;
-  NewFolder& operator=(const NewFolder&) = delete;
-
-  const base::Path& path() const { return temporary_; }
-  void commit() {
-    fs::rename(temporary_, out_);
-    committed_ = true;
-  }
-
- private:
-  base::Path out_;
-  base::Path temporary_;
-  bool committed_ = false;
-};
-
 data::ReaderOptions reader_options(const std::string& text_field) {
   data::ReaderOptions options;
   options.text_field = text_field;
@@ -139,15 +110,6 @@ class Counting {
   std::atomic<std::uint64_t> text_bytes_ = 0;
 };
 
-std::uint64_t known_bytes(const std::vector<data::Input>& inputs) {
-  std::uint64_t bytes = 0;
-  for (const data::Input& input : inputs) {
-    if (input.path == "-") return 0;
-    bytes += input.bytes;
-  }
-  return bytes;
-}
-
 }  // namespace
 
 LearnResult learn(const LearnOptions& options,
@@ -156,7 +118,7 @@ LearnResult learn(const LearnOptions& options,
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   check_output(options.out);
   std::vector<data::Input> inputs = data::find_inputs(options.inputs);
-  const std::uint64_t total = known_bytes(inputs);
+  const std::uint64_t total = data::known_bytes(inputs);
   Counting counting(std::move(inputs), options.text_field);
   const text::PieceCounts counts = counting.run([&](std::uint64_t done) {
     if (progress) progress({done, total, 0, seconds()});
@@ -166,10 +128,11 @@ LearnResult learn(const LearnOptions& options,
       text::learn_tokenizer(counts, options.vocabulary, [&](std::size_t entries) {
         if (progress) progress({total, total, entries, seconds()});
       });
-  NewFolder folder(options.out);
-  tokenizer.write_files(folder.path());
-  tokenizer.write_tokenizer_json(folder.path());
-  folder.commit();
+  base::AtomicFolder folder(options.out);
+  tokenizer.write_files(folder.temporary());
+  tokenizer.write_tokenizer_json(folder.temporary());
+  check_output(options.out);  // it may have been filled meanwhile
+  folder.commit(/*replace=*/true);
   return {.vocab_size = tokenizer.vocab_size(),
           .text_bytes = counting.text_bytes(),
           .pieces = counts.total(),

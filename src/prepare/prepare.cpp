@@ -61,17 +61,6 @@ std::vector<data::Input> inputs_of(const Options& options) {
   return inputs;
 }
 
-/// Total bytes, or 0 when an input's size is not known.
-std::uint64_t known_bytes(const std::vector<data::Input>& inputs) {
-  std::uint64_t total = 0;
-  for (const data::Input& input : inputs) {
-    std::error_code error;
-    if (input.path == "-" || !fs::is_regular_file(input.path, error)) return 0;
-    total += input.bytes;
-  }
-  return total;
-}
-
 [[noreturn]] void fail_without_text(const std::vector<data::Input>& inputs) {
   if (inputs.size() == 1) {
     const std::string& path = inputs.front().path;
@@ -145,7 +134,7 @@ Result run(const Options& options, const text::Tokenizer& tokenizer,
 
   Output output(options.out, manifest, options.restart);
   result.resumed = output.state().has_value();
-  const std::uint64_t bytes_total = known_bytes(inputs);
+  const std::uint64_t bytes_total = data::known_bytes(inputs);
   Writer writer(options, output, std::all_of(inputs.begin(), inputs.end(), data::can_seek),
                 bytes_total);
   tokenizer.write_files(output.folder());

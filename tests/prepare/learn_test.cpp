@@ -58,13 +58,26 @@ TEST(LearnFromFiles, LeavesAFolderThatHoldsSomethingAlone) {
   EXPECT_EQ(files_in(folder / "out").size(), 1U);
 }
 
+TEST(LearnFromFiles, LeavesAFolderThatIsNamedLikeATemporaryAlone) {
+  const TemporaryFolder folder;
+  base::write_file(folder / "a.txt", some_text(100));
+  base::write_file(folder / "b.jsonl", "");
+  base::create_folders(folder / "out.tmp");
+  base::write_file(folder / "out.tmp" / "mine", "x");
+  base::create_folders(folder / "out");  // empty: it may be filled
+  prepare::learn(options_for(folder, "out"), {});
+  EXPECT_EQ(files_in(folder / "out.tmp").count("mine"), 1U);
+  EXPECT_EQ(files_in(folder / "out").size(), 3U);
+}
+
 TEST(LearnFromFiles, LeavesNothingBehindWhereThereIsNoText) {
   const TemporaryFolder folder;
   base::write_file(folder / "a.txt", "");
   base::write_file(folder / "b.jsonl", "");
   EXPECT_THROW(prepare::learn(options_for(folder, "out"), {}), base::Error);
   EXPECT_FALSE(std::filesystem::exists(folder / "out"));
-  EXPECT_FALSE(std::filesystem::exists(folder / "out.tmp"));
+  const auto begin = std::filesystem::directory_iterator(folder.path());
+  EXPECT_EQ(std::distance(begin, std::filesystem::directory_iterator()), 2);  // the inputs
 }
 
 }  // namespace
