@@ -12,6 +12,7 @@
 
 #include "cli/cli.h"
 #include "cli/hub_fetch.h"
+#include "cli/max_rejected.h"
 #include "cli/tokenizer_option.h"
 
 namespace cli {
@@ -63,29 +64,12 @@ std::string describe(const data::Manifest& manifest) {
   return text;
 }
 
-/// "0.01" or "1%" as a share.
-double share_of(std::string word) {
-  const bool percent = word.ends_with('%');
-  if (percent) word.pop_back();
-  double value = 0;
-  const bool valid = CLI::detail::lexical_cast(word, value);
-  if (percent) value /= 100;
-  if (!valid || !(value >= 0 && value <= 1)) {
-    throw CLI::ValidationError("--max-rejected",
-                               "expected a share from 0 to 1 or a percentage, got " + word);
-  }
-  return value;
-}
-
 void add_record_options(CLI::App& command, PrepareOptions& options) {
   prepare::Options& values = options.prepare;
-  command
-      .add_option_function<std::string>(
-          "--max-rejected",
-          [&values](const std::string& word) { values.max_rejected = share_of(word); },
-          "Stop when more than this part of the records is broken (0.01 or 1%); those that are "
-          "stand in OUT/rejected.jsonl")
-      ->default_str("0.01");
+  add_max_rejected(
+      command, values.max_rejected,
+      "Stop when more than this part of the records is broken (0.01 or 1%); those that "
+      "are stand in OUT/rejected.jsonl");
   command
       .add_option_function<std::string>(
           "--utf8", [&values](const std::string& word) { values.strict_utf8 = word == "strict"; },

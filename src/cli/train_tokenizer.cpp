@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/hub_fetch.h"
+#include "cli/max_rejected.h"
 #include "prepare/prepare.h"
 
 namespace cli {
@@ -49,6 +50,10 @@ void run_train_tokenizer(TrainTokenizerOptions& options) {
                    human_bytes(static_cast<double>(result.text_bytes)),
                    human_count(static_cast<double>(result.pieces)),
                    human_count(static_cast<double>(result.different_pieces)), result.seconds));
+  if (result.rejected > 0) {
+    warn(fmt::format("{} of {} records are broken and were passed over; the first: {}",
+                     result.rejected, result.records, result.first_rejected));
+  }
   if (result.vocab_size < wanted) {
     note(
         options.common,
@@ -83,6 +88,8 @@ void add_train_tokenizer(CLI::App& app) {
       .add_option("--text-field", options->learn.text_field,
                   "Field of a record that holds the text")
       ->capture_default_str();
+  add_max_rejected(command, options->learn.max_rejected,
+                   "Stop when more than this part of the records is broken (0.01 or 1%)");
   add_threads(command);
   add_common(command, options->common);
   command.callback([options] { run_train_tokenizer(*options); });

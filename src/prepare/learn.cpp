@@ -38,8 +38,9 @@ data::ReaderOptions reader_options(const std::string& text_field) {
 
 class Counting {
  public:
-  Counting(std::vector<data::Input> inputs, const std::string& text_field)
-      : reader_(std::move(inputs), reader_options(text_field)),
+  Counting(std::vector<data::Input> inputs, const LearnOptions& options)
+      : reader_(std::move(inputs), reader_options(options.text_field)),
+        max_rejected_(options.max_rejected),
         workers_(static_cast<std::size_t>(base::thread_count())) {}
 
   /// All of the inputs; after_batch(bytes of input so far).
@@ -50,7 +51,13 @@ class Counting {
     for (read(now); now.used > 0; std::swap(now, next)) {
       base::BackgroundTask reading([&] { read(next); });
       count(now);
-      for (std::size_t i = 0; i < now.used; ++i) bytes_done_ += now.chunks[i].source_bytes;
+      for (std::size_t i = 0; i < now.used; ++i) {
+        bytes_done_ += now.chunks[i].source_bytes;
+        if (rejected_ == 0) first_rejected_ = now.tallies[i].first_rejected;
+        records_ += now.tallies[i].records;
+        rejected_ += now.tallies[i].rejected;
+      }
+      if (max_rejected_ == 0) refuse_too_many();
       if (text_bytes_ - added_up >= kWindowBytes) {
         add_up();
         added_up = text_bytes_;
@@ -58,15 +65,26 @@ class Counting {
       after_batch(bytes_done_);
       reading.wait();
     }
+    refuse_too_many();
     add_up();
     return std::move(total_);
   }
   std::uint64_t text_bytes() const { return text_bytes_; }
+  std::int64_t records() const { return records_; }
+  std::int64_t rejected() const { return rejected_; }
+  const std::string& first_rejected() const { return first_rejected_; }
 
  private:
+  /// What became of a chunk's records.
+  struct Tally {
+    std::int64_t records = 0;
+    std::int64_t rejected = 0;
+    std::string first_rejected;
+  };
   /// Chunks, whose memory is used again.
   struct Batch {
     std::vector<data::Chunk> chunks;
+    std::vector<Tally> tallies;  // of each chunk
     std::size_t used = 0;
   };
 
@@ -81,18 +99,31 @@ class Counting {
   }
 
   void count(Batch& batch) {
+    batch.tallies.assign(batch.used, Tally());
     std::atomic<std::size_t> next = 0;
     base::parallel_for(std::ssize(workers_), [&](std::int64_t worker) {
       text::PieceCounts& counts = workers_[static_cast<std::size_t>(worker)];
       for (std::size_t i = next++; i < batch.used; i = next++) {
+        Tally& tally = batch.tallies[i];
         batch.chunks[i].parse(
             [&](const data::Document& document) {
               counts.add(document.text);
               text_bytes_ += document.text.size();
+              if (document.ends) ++tally.records;
             },
-            [](const data::BrokenRecord& record, const data::Position&) { throw record; });
+            [&](const data::BrokenRecord& record, const data::Position&) {
+              ++tally.records;
+              if (tally.rejected++ == 0) tally.first_rejected = record.what();
+            });
       }
     });
+  }
+
+  void refuse_too_many() const {
+    const auto records = static_cast<double>(records_);
+    if (static_cast<double>(rejected_) <= max_rejected_ * records) return;
+    base::fail("{} of {} records are broken, more than --max-rejected {:.4g} %; the first: {}",
+               rejected_, records_, max_rejected_ * 100, first_rejected_);
   }
 
   void add_up() {
@@ -104,10 +135,14 @@ class Counting {
   }
 
   data::DocumentReader reader_;
+  double max_rejected_;
   std::vector<text::PieceCounts> workers_;
   text::PieceCounts total_;
   std::uint64_t bytes_done_ = 0;
   std::atomic<std::uint64_t> text_bytes_ = 0;
+  std::int64_t records_ = 0;
+  std::int64_t rejected_ = 0;
+  std::string first_rejected_;
 };
 
 }  // namespace
@@ -116,10 +151,13 @@ LearnResult learn(const LearnOptions& options,
                   const std::function<void(const LearnProgress&)>& progress) {
   const auto start = Clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  if (!(options.max_rejected >= 0 && options.max_rejected <= 1)) {
+    base::fail("max rejected: expected a share from 0 to 1, got {}", options.max_rejected);
+  }
   check_output(options.out);
   std::vector<data::Input> inputs = data::find_inputs(options.inputs);
   const std::uint64_t total = data::known_bytes(inputs);
-  Counting counting(std::move(inputs), options.text_field);
+  Counting counting(std::move(inputs), options);
   const text::PieceCounts counts = counting.run([&](std::uint64_t done) {
     if (progress) progress({done, total, 0, seconds()});
   });
@@ -137,6 +175,9 @@ LearnResult learn(const LearnOptions& options,
           .text_bytes = counting.text_bytes(),
           .pieces = counts.total(),
           .different_pieces = counts.size(),
+          .records = counting.records(),
+          .rejected = counting.rejected(),
+          .first_rejected = counting.first_rejected(),
           .seconds = seconds()};
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "expect_error.h"
 #include "prepare/helpers.h"
 #include "temporary_folder.h"
 
@@ -46,6 +47,35 @@ TEST(LearnFromFiles, GivesTheSameForAnyNumberOfThreads) {
     EXPECT_EQ(files_in(folder / name), files_in(folder / "one"));
   }
   EXPECT_EQ(files_in(folder / "one").size(), 3U);
+}
+
+TEST(LearnFromFiles, PassesOverBrokenRecords) {
+  const TemporaryFolder folder;
+  base::write_file(folder / "a.txt", some_text(100));
+  std::string lines;
+  for (int i = 0; i < 300; ++i) lines += "{\"text\": \"" + std::to_string(i) + " men\"}\n";
+  base::write_file(folder / "b.jsonl", lines);
+  prepare::learn(options_for(folder, "whole"), {});
+  base::write_file(folder / "b.jsonl", "{\"text\": 7}\n" + lines + "no JSON\n");
+  const auto result = prepare::learn(options_for(folder, "out"), {});
+  EXPECT_EQ(result.records, 303);
+  EXPECT_EQ(result.rejected, 2);
+  EXPECT_NE(result.first_rejected.find("b.jsonl:1: "), std::string::npos) << result.first_rejected;
+  EXPECT_EQ(files_in(folder / "out"), files_in(folder / "whole"));
+}
+
+TEST(LearnFromFiles, StopsWhenTooManyRecordsAreBroken) {
+  const TemporaryFolder folder;
+  base::write_file(folder / "a.txt", some_text(100));
+  base::write_file(folder / "b.jsonl", "{\"text\": 7}\n{\"text\": \"a\"}\n");
+  const std::string message = error_of([&] { prepare::learn(options_for(folder, "out"), {}); });
+  EXPECT_NE(message.find("1 of 3 records are broken, more than --max-rejected 1 %; the first: " +
+                         (folder / "b.jsonl").string() + ":1: "),
+            std::string::npos)
+      << message;
+  prepare::LearnOptions lenient = options_for(folder, "out");
+  lenient.max_rejected = 0.5;
+  EXPECT_EQ(prepare::learn(lenient, {}).rejected, 1);
 }
 
 TEST(LearnFromFiles, LeavesAFolderThatHoldsSomethingAlone) {
