@@ -2,23 +2,34 @@
 # Builds every fuzz target (clang, AddressSanitizer, UndefinedBehaviorSanitizer) and runs each on
 # its corpus, then on what it makes of it. Exit code 0 only if none found anything.
 #
-# usage: scripts/fuzz.sh [SECONDS [TARGET...]]     10 seconds a target, all targets
+# usage: scripts/fuzz.sh [--build|--built] [SECONDS [TARGET...]]     10 seconds a target, all targets
+#   --build: builds and runs nothing; --built: runs what was built
 # What a target finds lies in build/fuzz/found/; inputs that reached new code in build/fuzz/corpus/.
 # Exit code 77 (skipped) where clang or its fuzzer is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+mode=${1:-}
+if [[ $mode == --* ]]; then shift; fi
+case $mode in --build | --built) ;; --*)
+  sed -n 's/^# usage: /usage: /p' "$0" >&2
+  exit 2
+  ;;
+esac
 seconds=${1:-10}
-[[ $# -gt 0 ]] && shift
+if [[ $# -gt 0 ]]; then shift; fi
 if ! command -v clang++ >/dev/null ||
   [[ ! -f $(clang++ -print-file-name=libclang_rt.fuzzer-x86_64.a) &&
     ! -f $(clang++ -print-runtime-dir)/libclang_rt.fuzzer-x86_64.a ]]; then
-  echo "fuzz: skipped, clang or libclang-rt is not installed (scripts/setup.sh --all installs them)"
+  echo "fuzz: skipped, clang or libclang-rt is not installed (scripts/setup.sh installs them)"
   exit 77
 fi
 
 build=build/fuzz
-cmake -S . -B $build -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DGPT2_FUZZ=ON >/dev/null
-ninja -C $build --quiet
+if [[ $mode != --built ]]; then
+  cmake -S . -B $build -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DGPT2_FUZZ=ON >/dev/null
+  ninja -C $build --quiet
+fi
+if [[ $mode == --build ]]; then exit 0; fi
 targets=("$@")
 if [[ ${#targets[@]} -eq 0 ]]; then
   for file in tests/fuzz/*_fuzz.cpp; do

@@ -10,9 +10,10 @@ packages=(
   zlib1g-dev libzstd-dev libsnappy-dev libbrotli-dev liblz4-dev
   libcurl4-openssl-dev libssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev clang-format  # what its tests link and call
+  clang libclang-rt-14-dev                                 # what fuzz targets are built with
 )
 if [[ "${1:-}" == --all ]]; then
-  packages+=(clang-tidy clang libclang-rt-14-dev)
+  packages+=(clang-tidy)
 elif [[ $# -gt 0 ]]; then
   echo "usage: scripts/setup.sh [--all]" >&2
   exit 2

@@ -47,7 +47,9 @@ class Writer {
     const std::size_t bytes = count * sizeof(T);
     const std::size_t offset = image_.size() * sizeof(ImageLine);
     image_.resize(image_.size() + (bytes + readable_behind) / sizeof(ImageLine) + 1);
-    if (bytes > 0) std::memcpy(image_.front().bytes + offset, values, bytes);
+    if (bytes > 0) {
+      std::memcpy(std::as_writable_bytes(std::span(image_)).data() + offset, values, bytes);
+    }
     header_.offset[section] = offset;
     header_.bytes[section] = bytes;
   }
