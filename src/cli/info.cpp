@@ -142,6 +142,22 @@ void add_split(Report& report, const base::Path& folder, data::Split split,
                                stream.shard_count(), stream.shard_count() == 1 ? "" : "s"));
 }
 
+/// The share of the tokens that is learnt, where there are masks.
+void add_learnt(Report& report, const data::Manifest& manifest) {
+  report.json["mask"] = manifest.mask;
+  if (manifest.mask == "none") return;
+  report.json["train_learnt"] = manifest.train_learnt;
+  report.json["validation_learnt"] = manifest.validation_learnt;
+  const auto share = [](std::int64_t learnt, std::int64_t tokens) {
+    const double part =
+        static_cast<double>(learnt) / static_cast<double>(std::max<std::int64_t>(tokens, 1));
+    return fmt::format("{} of {} ({:.1f} %)", learnt, tokens, 100 * part);
+  };
+  report.row("learnt", share(manifest.train_learnt, manifest.train_tokens) + " in training, " +
+                           share(manifest.validation_learnt, manifest.validation_tokens) +
+                           " in validation");
+}
+
 Report describe_shards(const base::Path& folder) {
   Report report;
   report.json["kind"] = "shards";
@@ -170,6 +186,7 @@ Report describe_shards(const base::Path& folder) {
                          manifest.inputs.size(), manifest.inputs.size() == 1 ? "" : "s"));
   report.row("vocabulary",
              fmt::format("{} tokens, hash {}", manifest.vocab_size, manifest.vocab_hash));
+  add_learnt(report, manifest);
   report.row("full shard", exact_count(manifest.shard_tokens) + " tokens");
   return report;
 }

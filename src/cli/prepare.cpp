@@ -55,6 +55,11 @@ std::string describe(const data::Manifest& manifest) {
     text += fmt::format(", {} in {}", counted(manifest.validation_tokens, "validation token"),
                         counted(std::ssize(manifest.validation), "shard"));
   }
+  if (manifest.mask != "none") {
+    const auto total = static_cast<double>(manifest.train_tokens + manifest.validation_tokens);
+    const auto learnt = static_cast<double>(manifest.train_learnt + manifest.validation_learnt);
+    text += fmt::format("; {:.1f} % of the tokens learnt", 100 * learnt / std::max(total, 1.0));
+  }
   if (manifest.duplicates > 0) {
     text += fmt::format("; {} dropped", counted(manifest.duplicates, "duplicate"));
   }
@@ -165,6 +170,16 @@ void add_prepare(CLI::App& app) {
       .add_option("--text-field", options->prepare.text_field,
                   "Field of a JSONL line that holds the text; 'a.b' is b inside the object a")
       ->capture_default_str();
+  command
+      .add_option_function<std::string>(
+          "--mask",
+          [options](const std::string& word) { options->prepare.mask_prompts = word == "prompt"; },
+          "Instruction data: .jsonl lines are {\"prompt\", \"completion\"} or {\"messages\": "
+          "[{\"role\", \"content\"}, ...]}, and (prompt) a mask beside each shard says that the "
+          "answers alone are learnt")
+      ->check(CLI::IsMember({"none", "prompt"}))
+      ->excludes("--text-field")
+      ->default_str("none");
   add_record_options(command, *options);
   options->tokenizer.add(command);
   add_threads(command);

@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/growing_file.h"
 #include "data/documents.h"
+#include "data/mask.h"
 
 namespace data {
 
@@ -90,9 +91,10 @@ class Shard {
 
 /// One shard as manifest.json lists it.
 struct ShardInfo {
-  std::string file;          ///< name inside the folder
-  std::int64_t tokens = 0;   ///< in the file, the shared one included
-  std::uint32_t crc32c = 0;  ///< of the whole file
+  std::string file;                               ///< name inside the folder
+  std::int64_t tokens = 0;                        ///< in the file, the shared one included
+  std::uint32_t crc32c = 0;                       ///< of the whole file
+  std::optional<std::uint32_t> mask_crc32c = {};  ///< of the whole mask, where there are masks
 };
 
 /// manifest.json of a prepared folder.
@@ -112,10 +114,13 @@ struct Manifest {
   std::vector<ShardInfo> train;
   std::vector<ShardInfo> validation;
   ShardFormat format = ShardFormat::kLlmc;
-  std::string utf8 = "keep";    ///< or "strict": documents that are not UTF-8 were rejected
-  std::string dedup = "none";   ///< or "exact": of equal documents the first was kept
-  std::int64_t rejected = 0;    ///< records, listed in rejected.jsonl
-  std::int64_t duplicates = 0;  ///< documents dropped
+  std::string utf8 = "keep";      ///< or "strict": documents that are not UTF-8 were rejected
+  std::string dedup = "none";     ///< or "exact": of equal documents the first was kept
+  std::int64_t rejected = 0;      ///< records, listed in rejected.jsonl
+  std::int64_t duplicates = 0;    ///< documents dropped
+  std::string mask = "none";      ///< or "prompt": each shard has a mask
+  std::int64_t train_learnt = 0;  ///< of the tokens, with masks
+  std::int64_t validation_learnt = 0;
 };
 
 inline constexpr std::string_view kManifestName = "manifest.json";
@@ -127,14 +132,14 @@ Manifest read_manifest(const base::Path& folder);
 /// Writes `folder`/manifest.json.
 void write_manifest(const base::Path& folder, const Manifest& manifest);
 
-/// A shard that is not what the manifest says.
+/// A shard, or its mask, that is not what the manifest says.
 struct Damage {
   std::string file;
   std::string what;
 };
 
-/// Reads every shard of a prepared folder, several at a time, and checks size and CRC-32C. Calls
-/// `progress(bytes done, bytes in all)` now and then, from one thread at a time. Returns the
+/// Reads every shard and mask of a prepared folder, several at a time, and checks size and CRC-32C.
+/// Calls `progress(bytes done, bytes in all)` now and then, from one thread at a time. Returns the
 /// damaged shards in the manifest's order. Throws Error for a folder without a manifest or with an
 /// unfinished preparation.
 std::vector<Damage> verify(const base::Path& folder,
@@ -165,6 +170,12 @@ class TokenStream {
   /// The range must lie inside the sequence.
   /// Throws Error naming shard and position for an id >= vocab_size.
   void read(std::int64_t first, std::int64_t vocab_size, std::span<std::int32_t> out) const;
+  /// Whether some tokens are given rather than learnt.
+  bool has_masks() const { return !masks_.empty(); }
+  /// Puts kIgnoredTarget over those of `targets`, which begin at token `first`, that are given.
+  void ignore_given(std::int64_t first, std::span<std::int32_t> targets) const;
+  /// Those of tokens [first, first + count) that are learnt.
+  std::int64_t count_learnt(std::int64_t first, std::int64_t count) const;
 
   /// Begins to compare every shard with the manifest's checksum, once, on a thread that takes
   /// little of the machine. A read() after damage was found throws Error naming the shard. Without
@@ -175,8 +186,13 @@ class TokenStream {
 
  private:
   void add(Shard shard, int overlap);
+  /// The shard of a token, and its number in there.
+  std::pair<std::size_t, std::size_t> find(std::int64_t token) const;
+  template <class Visit>
+  void for_each_bit(std::int64_t first, std::int64_t count, Visit&& visit) const;
 
   std::vector<Shard> shards_;
+  std::vector<Mask> masks_;           ///< of each shard, or none
   std::vector<std::int64_t> starts_;  ///< position of each shard's first token in the sequence
   std::int64_t tokens_ = 0;
   std::optional<Manifest> manifest_;
@@ -193,7 +209,8 @@ struct LoaderState {
   bool operator==(const LoaderState&) const = default;
 };
 
-/// Serves (B, T) batches of inputs and of targets shifted by one.
+/// Serves (B, T) batches of inputs and of targets shifted by one; targets that are given rather
+/// than learnt are kIgnoredTarget.
 ///
 /// Window w is tokens [wT, wT + T], T + 1 of them; the tail that does not fill one is dropped. A
 /// batch is the next B windows, going on into the next epoch. `shuffled` is a permutation of the
@@ -211,6 +228,10 @@ class Loader {
   /// Fills inputs and targets, each (B, T), and moves on. Throws Error for an id outside the
   /// vocabulary; the state is then as before.
   void next(std::span<std::int32_t> inputs, std::span<std::int32_t> targets);
+  /// Targets of the next batch (of this rank) that count.
+  std::int64_t count_targets() const;
+  /// Moves on without reading.
+  void skip();
   /// Windows in an epoch.
   std::int64_t windows() const { return windows_; }
   LoaderState state() const { return state_; }
@@ -220,6 +241,9 @@ class Loader {
   std::int64_t window_start(std::int64_t epoch, std::int64_t index) const;
 
  private:
+  /// Where window `b` of the next batch begins in the stream.
+  std::int64_t next_start(std::int64_t b) const;
+
   const TokenStream* stream_;
   std::int64_t batch_;
   std::int64_t length_;

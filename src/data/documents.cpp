@@ -172,6 +172,8 @@ bool can_seek(const Input& input) {
   return input.path != "-" && fs::is_regular_file(input.path, error);
 }
 
+bool has_lines(const Input& input) { return is_jsonl(input.path); }
+
 std::uint64_t known_bytes(const std::vector<Input>& inputs) {
   std::uint64_t total = 0;
   for (const Input& input : inputs) {

@@ -38,6 +38,9 @@ void identify(std::vector<Input>& inputs);
 /// True when reading can go on in the middle of it later: a file, not a pipe.
 bool can_seek(const Input& input);
 
+/// True for a file of JSON lines, compressed or not.
+bool has_lines(const Input& input);
+
 /// Bytes of all inputs; 0 when the size of one is not known.
 std::uint64_t known_bytes(const std::vector<Input>& inputs);
 
@@ -65,14 +68,21 @@ class BrokenRecord : public base::Error {
   std::string reason_;
 };
 
+/// A stretch of a text that is encoded by itself.
+struct Segment {
+  std::size_t bytes = 0;
+  bool learnt = false;  ///< its tokens are what is learnt, the others are given
+};
+
 /// One document (a text file, the standard input, the text field of a JSONL line), or a piece of a
 /// long one.
 struct Document {
-  std::string_view text;  ///< valid during the call that hands it out
-  Position next;          ///< where to go on behind it
-  bool starts = true;     ///< its text begins a document
-  bool ends = true;       ///< its text ends a document
-  base::Hash128 hash;     ///< of the whole document's text, where hashes are asked for
+  std::string_view text;              ///< valid during the call that hands it out
+  Position next;                      ///< where to go on behind it
+  bool starts = true;                 ///< its text begins a document
+  bool ends = true;                   ///< its text ends a document
+  base::Hash128 hash;                 ///< of the whole document's text, where hashes are asked for
+  std::span<const Segment> segments;  ///< all of `text` of instruction data; else none
 };
 
 /// How documents are cut into pieces, so that a long one never lies in memory whole.
@@ -93,6 +103,8 @@ struct ReaderOptions {
   std::function<bool(std::string_view text)> accepts;
   std::string refusal = "not accepted";  ///< the reason when `accepts` says no
   bool hashes = false;                   ///< documents come with their hash
+  /// Lines are a prompt and its completion, or messages (docs/formats.md), and come in segments.
+  bool instructions = false;
 };
 
 /// The longest JSONL line accepted.
@@ -139,6 +151,7 @@ class Chunk {
     std::size_t begin = 0, size = 0;
     Document document;     // without its text
     bool checked = false;  // already accepted and hashed: a piece
+    std::vector<Segment> segments;
     std::optional<BrokenRecord> broken;
   };
   // What follows is filled by the room's sources.

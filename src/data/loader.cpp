@@ -43,17 +43,35 @@ std::int64_t Loader::window_start(std::int64_t epoch, std::int64_t index) const 
   return window * length_;
 }
 
+std::int64_t Loader::next_start(std::int64_t b) const {
+  const std::int64_t position = state_.window + rank_ * batch_ + b;  // counted from this epoch on
+  return window_start(state_.epoch + position / windows_, position % windows_);
+}
+
 void Loader::next(std::span<std::int32_t> inputs, std::span<std::int32_t> targets) {
   assert(std::ssize(inputs) == batch_ * length_ && std::ssize(targets) == batch_ * length_);
   const auto length = static_cast<std::size_t>(length_);
   for (std::int64_t b = 0; b < batch_; ++b) {
-    const std::int64_t position = state_.window + rank_ * batch_ + b;  // counted from this epoch on
-    stream_->read(window_start(state_.epoch + position / windows_, position % windows_),
-                  vocab_size_, window_tokens_);
+    const std::int64_t start = next_start(b);
+    stream_->read(start, vocab_size_, window_tokens_);
     const auto row = static_cast<std::size_t>(b) * length;
     std::copy_n(window_tokens_.begin(), length, inputs.subspan(row).begin());
     std::copy_n(window_tokens_.begin() + 1, length, targets.subspan(row).begin());
+    stream_->ignore_given(start + 1, targets.subspan(row, length));
   }
+  skip();
+}
+
+std::int64_t Loader::count_targets() const {
+  if (!stream_->has_masks()) return batch_ * length_;
+  std::int64_t count = 0;
+  for (std::int64_t b = 0; b < batch_; ++b) {
+    count += stream_->count_learnt(next_start(b) + 1, length_);
+  }
+  return count;
+}
+
+void Loader::skip() {
   const std::int64_t position = state_.window + ranks_ * batch_;
   state_.epoch += position / windows_;
   state_.window = position % windows_;

@@ -11,9 +11,11 @@ namespace {
 nlohmann::json to_json(const std::vector<ShardInfo>& shards) {
   auto list = nlohmann::json::array();
   for (const ShardInfo& shard : shards) {
-    list.push_back({{"file", shard.file},
-                    {"tokens", shard.tokens},
-                    {"crc32c", fmt::format("{:08x}", shard.crc32c)}});
+    nlohmann::json entry = {{"file", shard.file},
+                            {"tokens", shard.tokens},
+                            {"crc32c", fmt::format("{:08x}", shard.crc32c)}};
+    if (shard.mask_crc32c) entry["mask_crc32c"] = fmt::format("{:08x}", *shard.mask_crc32c);
+    list.push_back(std::move(entry));
   }
   return list;
 }
@@ -64,17 +66,22 @@ class ManifestReader {
     return values;
   }
 
-  std::vector<ShardInfo> shards(const char* key) const {
+  std::uint32_t checksum(const nlohmann::json& value, const char* key) const {
+    const auto digits = get<std::string>(value, key);
+    if (digits.size() != 8 || digits.find_first_not_of("0123456789abcdef") != std::string::npos) {
+      refuse(fmt::format("key '{}': expected 8 hexadecimal digits, got '{}'", key, digits));
+    }
+    return static_cast<std::uint32_t>(std::stoul(digits, nullptr, 16));
+  }
+
+  std::vector<ShardInfo> shards(const char* key, bool has_masks) const {
     std::vector<ShardInfo> shards;
     for (const auto& value : list(key)) {
       ShardInfo info;
       info.file = get<std::string>(value, "file");
       info.tokens = get<std::int64_t>(value, "tokens");
-      const auto digits = get<std::string>(value, "crc32c");
-      if (digits.size() != 8 || digits.find_first_not_of("0123456789abcdef") != std::string::npos) {
-        refuse(fmt::format("key 'crc32c': expected 8 hexadecimal digits, got '{}'", digits));
-      }
-      info.crc32c = static_cast<std::uint32_t>(std::stoul(digits, nullptr, 16));
+      info.crc32c = checksum(value, "crc32c");
+      if (has_masks) info.mask_crc32c = checksum(value, "mask_crc32c");
       if (base::Path(info.file).filename() != info.file) {
         refuse(fmt::format("key 'file': expected a name inside the folder, got '{}'", info.file));
       }
@@ -103,6 +110,12 @@ void read_choices(const ManifestReader& reader, Manifest& manifest) {
   manifest.dedup = reader.get_or("dedup", manifest.dedup);
   manifest.rejected = reader.get_or("rejected", manifest.rejected);
   manifest.duplicates = reader.get_or("duplicates", manifest.duplicates);
+  manifest.mask = reader.get_or("mask", manifest.mask);
+  if (manifest.mask != "none" && manifest.mask != "prompt") {
+    reader.refuse(fmt::format("key 'mask': expected none or prompt, got '{}'", manifest.mask));
+  }
+  manifest.train_learnt = reader.get_or("train_learnt", manifest.train_learnt);
+  manifest.validation_learnt = reader.get_or("val_learnt", manifest.validation_learnt);
 }
 
 }  // namespace
@@ -132,6 +145,11 @@ void write_manifest(const base::Path& folder, const Manifest& manifest) {
   json["dedup"] = manifest.dedup;
   json["rejected"] = manifest.rejected;
   json["duplicates"] = manifest.duplicates;
+  if (manifest.mask != "none") {
+    json["mask"] = manifest.mask;
+    json["train_learnt"] = manifest.train_learnt;
+    json["val_learnt"] = manifest.validation_learnt;
+  }
   json["train"] = to_json(manifest.train);
   json["val"] = to_json(manifest.validation);
   // A path may hold bytes that are not UTF-8; they are shown as U+FFFD rather than refused.
@@ -174,8 +192,9 @@ Manifest read_manifest(const base::Path& folder) {
   manifest.vocab_hash = reader.get<std::string>("vocab_hash");
   manifest.end_of_text = reader.get<std::int64_t>("end_of_text");
   read_choices(reader, manifest);
-  manifest.train = reader.shards("train");
-  manifest.validation = reader.shards("val");
+  const bool has_masks = manifest.mask != "none";
+  manifest.train = reader.shards("train", has_masks);
+  manifest.validation = reader.shards("val", has_masks);
   return manifest;
 }
 

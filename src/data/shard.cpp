@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "data/data.h"
+#include "data/part.h"
 
 namespace data {
 namespace {
@@ -46,27 +47,9 @@ std::uint32_t join_crc(std::uint32_t a, std::uint32_t b, std::uint64_t b_bytes) 
   return a ^ b;
 }
 
-base::Path part_of(const base::Path& path) { return path.string() + std::string(kPartSuffix); }
-
 /// Bytes before the tokens.
 std::uint64_t header_bytes(ShardFormat format) {
   return format == ShardFormat::kLlmc ? kShardHeaderBytes : 0;
-}
-
-/// Checks what a sync() left, and gives it its unfinished name again.
-void take_up(const base::Path& path, std::uint64_t header, const ShardProgress& left) {
-  const base::Path part = part_of(path);
-  if (!std::filesystem::exists(part) && std::filesystem::exists(path)) {
-    std::filesystem::rename(path, part);
-  }
-  const base::MappedFile file(part);
-  const std::uint64_t size = header + static_cast<std::uint64_t>(left.tokens) * sizeof(TokenId);
-  if (file.bytes().size() < size ||
-      base::crc32c(file.bytes().subspan(header, size - header)) != left.crc32c) {
-    base::fail(
-        "{} is damaged: it is not what an earlier run left there; begin again with --restart",
-        part.string());
-  }
 }
 
 }  // namespace
@@ -76,10 +59,11 @@ ShardWriter::ShardWriter(const base::Path& path, ShardFormat format,
     : path_(path), format_(format) {
   const std::uint64_t header = header_bytes(format);
   if (left) {
-    take_up(path, header, *left);
     tokens_ = left->tokens;
+    const std::uint64_t size = header + static_cast<std::uint64_t>(tokens_) * sizeof(TokenId);
+    take_up_part(path, header, size, left->crc32c);
     keep_ = true;
-    file_.emplace(part_of(path), header + static_cast<std::uint64_t>(tokens_) * sizeof(TokenId));
+    file_.emplace(part_of(path), size);
     file_->set_crc(left->crc32c);
     return;
   }

@@ -79,20 +79,39 @@ std::unique_ptr<ChunkSource> make_record_source(const SourceContext& context,
 std::size_t piece_length(const PieceRule& rule, std::string_view text, bool is_all,
                          std::size_t& seen);
 
+/// `at` moved back to the beginning of a character, if one is near.
+std::size_t character_start(std::string_view text, std::size_t at);
+
+/// Whether a text may be used: all of it, and each of its segments, which are encoded apart.
+bool is_accepted(const ReaderOptions& options, std::string_view text,
+                 std::span<const Segment> segments);
+/// Equal for texts that are equal in their segments too.
+base::Hash128 hash_of(std::string_view text, std::span<const Segment> segments);
+
+/// Usual bytes of a chunk: they stay in a core's cache.
+inline constexpr std::size_t kLineChunkBytes = std::size_t{1} << 17;
+/// Gives back a buffer that a long line made large.
+void shrink(Chunk& chunk);
+
 /// A long record's text, handed out in pieces.
 class LongText {
  public:
   /// Takes `text`, which lies in `memory`, over. `at`: the record and what is already done of it;
   /// `next`: behind it.
-  void begin(TextBuffer memory, std::string_view text, const Position& at, const Position& next,
-             const ReaderOptions& options);
+  void begin(TextBuffer memory, std::string_view text, std::vector<Segment> segments,
+             const Position& at, const Position& next, const ReaderOptions& options);
   bool active() const { return active_; }
   /// Fills the chunk with the next piece.
   void next(Chunk& chunk, const ReaderOptions& options);
 
  private:
+  std::size_t take_segments(const PieceRule& rule, std::vector<Segment>& taken);
+
   TextBuffer memory_;
   std::string_view text_;
+  std::vector<Segment> segments_;
+  std::size_t segment_ = 0;       // where the next piece begins
+  std::size_t segment_done_ = 0;  // bytes of it
   Position at_, next_;
   base::Hash128 hash_;
   bool active_ = false;

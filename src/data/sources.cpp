@@ -5,29 +5,14 @@
 #include <utility>
 
 #include "base/error.h"
+#include "data/instruction.h"
 #include "data/json_text.h"
 #include "data/source.h"
 
 namespace data {
 namespace {
 
-constexpr std::size_t kLineChunkBytes = std::size_t{1} << 17;  // stays in a core's cache
-constexpr std::size_t kGrowBytes = std::size_t{1} << 22;       // of a long line, at a time
-/// A chunk's buffer that a long line made larger than this is given back.
-constexpr std::size_t kKeepBytes = std::size_t{1} << 21;
-
-bool continues_character(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
-
-/// `at` moved back to the beginning of a character, if one is near.
-std::size_t character_start(std::string_view text, std::size_t at) {
-  std::size_t start = at;
-  while (start > 1 && at - start < 3 && continues_character(text[start])) --start;
-  return continues_character(text[start]) ? at : start;
-}
-
-void shrink(Chunk& chunk) {
-  if (chunk.buffer.capacity() > kKeepBytes) chunk.buffer = TextBuffer();
-}
+constexpr std::size_t kGrowBytes = std::size_t{1} << 22;  // of a long line, at a time
 
 /// One text, a document from end to end or a piece of a long one.
 class TextSource : public ChunkSource {
@@ -203,17 +188,32 @@ class LineSource : public ChunkSource {
     std::string_view text;
     const std::string_view line(chunk.buffer.data(), chunk.size);
     if (line.find_first_not_of(" \t\r\n") == std::string_view::npos) return;
-    const std::string wrong = find_text({chunk.buffer.data(), chunk.size}, *context_.field, text);
     const ReaderOptions& options = *context_.options;
+    std::vector<Segment> segments;
+    const std::string wrong =
+        options.instructions ? find_instruction(chunk, text, segments)
+                             : find_text({chunk.buffer.data(), chunk.size}, *context_.field, text);
     if (!wrong.empty()) {
       refuse(chunk, wrong);
-    } else if (options.accepts && !options.accepts(text)) {
+    } else if (!is_accepted(options, text, segments)) {
       refuse(chunk, options.refusal);
     } else {
       Position done = first;
       done.text_offset = std::exchange(resume_at_, 0);
-      long_.begin(std::move(chunk.buffer), text, done, at_, options);
+      long_.begin(std::move(chunk.buffer), text, std::move(segments), done, at_, options);
     }
+  }
+
+  /// As find_text(); the text takes the line's place.
+  static std::string find_instruction(Chunk& chunk, std::string_view& text,
+                                      std::vector<Segment>& segments) {
+    Instruction instruction;
+    std::string wrong = read_instruction({chunk.buffer.data(), chunk.size}, instruction);
+    if (!wrong.empty()) return wrong;
+    std::memcpy(chunk.buffer.data(), instruction.text.data(), instruction.text.size());
+    text = {chunk.buffer.data(), instruction.text.size()};
+    segments = std::move(instruction.segments);
+    return "";
   }
 
   /// Rejects a line that is too long without keeping it.
@@ -320,7 +320,7 @@ class Rows : public ChunkSource {
       std::memcpy(copy.data(), text.data(), text.size());
       const std::string_view kept(copy.data(), text.size());
       done.text_offset = std::exchange(resume_at_, 0);
-      long_.begin(std::move(copy), kept, done, at_, options);
+      long_.begin(std::move(copy), kept, {}, done, at_, options);
       return true;
     }
     entry.begin = chunk.size;
@@ -340,49 +340,6 @@ class Rows : public ChunkSource {
 };
 
 }  // namespace
-
-std::size_t piece_length(const PieceRule& rule, std::string_view text, bool is_all,
-                         std::size_t& seen) {
-  seen = std::max(seen, rule.bytes);
-  for (;;) {
-    if (text.size() <= seen) return is_all ? text.size() : 0;
-    if (const std::size_t cut = rule.last_cut(text.substr(0, seen + 1)); cut != 0) return cut;
-    if (seen >= rule.limit_bytes) return character_start(text, seen);
-    seen = std::min(seen * 2, rule.limit_bytes);
-  }
-}
-
-void LongText::begin(TextBuffer memory, std::string_view text, const Position& at,
-                     const Position& next, const ReaderOptions& options) {
-  memory_ = std::move(memory);
-  text_ = text;
-  at_ = at;
-  next_ = next;
-  active_ = true;
-  if (options.hashes) hash_ = base::chain_hash(text);
-}
-
-void LongText::next(Chunk& chunk, const ReaderOptions& options) {
-  std::size_t seen = 0;
-  const std::string_view rest = text_.substr(std::min<std::size_t>(at_.text_offset, text_.size()));
-  const std::size_t length = piece_length(options.pieces, rest, true, seen);
-  shrink(chunk);
-  chunk.buffer.reserve(std::max(length, kLineChunkBytes));
-  if (length > 0) std::memcpy(chunk.buffer.data(), rest.data(), length);
-  chunk.size = length;
-  Chunk::Entry entry;
-  entry.size = length;
-  entry.checked = true;
-  entry.document.starts = at_.text_offset == 0;
-  entry.document.ends = length == rest.size();
-  entry.document.hash = hash_;
-  at_.text_offset += length;
-  entry.document.next = entry.document.ends ? next_ : at_;
-  chunk.entries.push_back(std::move(entry));
-  if (!chunk.entries.back().document.ends) return;
-  active_ = false;
-  memory_ = TextBuffer();
-}
 
 std::unique_ptr<ChunkSource> make_text_source(const SourceContext& context,
                                               std::unique_ptr<ByteStream> stream) {

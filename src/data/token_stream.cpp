@@ -58,7 +58,7 @@ struct TokenStream::Check {
   }
 
   /// False when asked to stop.
-  bool check(const base::Path& path, const ShardInfo& info) {
+  bool check(const base::Path& path, std::uint32_t crc32c, std::string_view kind) {
     const base::MappedFile file(path);
     std::uint32_t crc = 0;
     for (auto left = file.bytes(); !left.empty();) {
@@ -68,11 +68,11 @@ struct TokenStream::Check {
       left = left.subspan(part.size());
       if (!left.empty()) std::this_thread::sleep_for(kCheckPause);
     }
-    if (crc == info.crc32c) return true;
+    if (crc == crc32c) return true;
     message = fmt::format(
-        "shard {} is damaged: its CRC-32C is {:08x}, {} says {:08x}; run 'gpt2 verify', then "
+        "{} {} is damaged: its CRC-32C is {:08x}, {} says {:08x}; run 'gpt2 verify', then "
         "'gpt2 prepare --restart'",
-        path.string(), crc, kManifestName, info.crc32c);
+        kind, path.string(), crc, kManifestName, crc32c);
     damaged = true;
     return true;
   }
@@ -85,7 +85,10 @@ void TokenStream::check_in_background() {
   check_->task = base::BackgroundTask(
       [check = check_.get(), infos, folder = shards_.front().path().parent_path()] {
         for (const ShardInfo& info : infos) {
-          if (check->damaged || !check->check(folder / info.file, info)) return;
+          if (check->damaged || !check->check(folder / info.file, info.crc32c, "shard")) return;
+          if (check->damaged || !info.mask_crc32c) continue;
+          const base::Path mask = folder / mask_name(info.file);
+          if (!check->check(mask, *info.mask_crc32c, "mask")) return;
         }
       });
 }
@@ -121,6 +124,7 @@ TokenStream TokenStream::open(const base::Path& folder, Split split) {
                  shard.path().string(), kManifestName, info.tokens, tokens);
     }
     stream.add(std::move(shard), manifest.overlap);
+    if (info.mask_crc32c) stream.masks_.emplace_back(folder / mask_name(info.file), tokens);
   }
   return stream;
 }
@@ -145,14 +149,18 @@ void TokenStream::add(Shard shard, int overlap) {
   shards_.push_back(std::move(shard));
 }
 
+std::pair<std::size_t, std::size_t> TokenStream::find(std::int64_t token) const {
+  const auto after = std::upper_bound(starts_.begin(), starts_.end(), token);
+  const auto index = static_cast<std::size_t>(std::distance(starts_.begin(), after) - 1);
+  return {index, static_cast<std::size_t>(token - starts_[index])};
+}
+
 void TokenStream::read(std::int64_t first, std::int64_t vocab_size,
                        std::span<std::int32_t> out) const {
   assert(first >= 0 && first + std::ssize(out) <= tokens_);
   if (check_ && check_->damaged) base::fail("{}", check_->message);
   while (!out.empty()) {
-    const auto after = std::upper_bound(starts_.begin(), starts_.end(), first);
-    const auto index = static_cast<std::size_t>(std::distance(starts_.begin(), after) - 1);
-    const auto skip = static_cast<std::size_t>(first - starts_[index]);
+    const auto [index, skip] = find(first);
     const auto source = shards_[index].tokens().subspan(skip);
     const std::size_t count = std::min(source.size(), out.size());
     for (std::size_t i = 0; i < count; ++i) {
@@ -167,6 +175,32 @@ void TokenStream::read(std::int64_t first, std::int64_t vocab_size,
     out = out.subspan(count);
     first += static_cast<std::int64_t>(count);
   }
+}
+
+/// Calls visit(i, learnt) for token first + i.
+template <class Visit>
+void TokenStream::for_each_bit(std::int64_t first, std::int64_t count, Visit&& visit) const {
+  for (std::int64_t done = 0; done < count;) {
+    const auto [index, skip] = find(first + done);
+    const auto begin = static_cast<std::int64_t>(skip);
+    const std::int64_t part = std::min(std::ssize(shards_[index].tokens()) - begin, count - done);
+    for (std::int64_t i = 0; i < part; ++i) visit(done + i, masks_[index].learnt(begin + i));
+    done += part;
+  }
+}
+
+void TokenStream::ignore_given(std::int64_t first, std::span<std::int32_t> targets) const {
+  if (!has_masks()) return;
+  for_each_bit(first, std::ssize(targets), [&](std::int64_t i, bool learnt) {
+    if (!learnt) targets[static_cast<std::size_t>(i)] = kIgnoredTarget;
+  });
+}
+
+std::int64_t TokenStream::count_learnt(std::int64_t first, std::int64_t count) const {
+  if (!has_masks()) return count;
+  std::int64_t learnt_tokens = 0;
+  for_each_bit(first, count, [&](std::int64_t, bool learnt) { learnt_tokens += learnt ? 1 : 0; });
+  return learnt_tokens;
 }
 
 }  // namespace data

@@ -13,38 +13,70 @@ namespace {
 
 constexpr std::size_t kStepBytes = std::size_t{1} << 24;  // between two reports
 
-std::uint64_t file_bytes(const Manifest& manifest, const ShardInfo& info) {
-  return (manifest.format == ShardFormat::kLlmc ? kShardHeaderBytes : 0) +
-         static_cast<std::uint64_t>(info.tokens) * sizeof(TokenId);
+/// A file with a checksum.
+struct Checked {
+  std::string name;
+  std::int64_t tokens = 0;
+  std::uint64_t bytes = 0;
+  std::uint32_t crc32c = 0;
+  bool is_mask = false;
+};
+
+/// The shards in the manifest's order, each before its mask.
+std::vector<Checked> files_of(const Manifest& manifest) {
+  std::vector<Checked> files;
+  for (const auto* shards : {&manifest.train, &manifest.validation}) {
+    for (const ShardInfo& info : *shards) {
+      const std::uint64_t header = manifest.format == ShardFormat::kLlmc ? kShardHeaderBytes : 0;
+      files.push_back({info.file, info.tokens,
+                       header + static_cast<std::uint64_t>(info.tokens) * sizeof(TokenId),
+                       info.crc32c});
+      if (!info.mask_crc32c) continue;
+      files.push_back(
+          {mask_name(info.file), info.tokens, mask_bytes(info.tokens), *info.mask_crc32c, true});
+    }
+  }
+  return files;
+}
+
+/// What is wrong with the checksum, or "".
+std::string check_bytes(std::span<const std::byte> left, std::uint32_t expected,
+                        const std::function<void(std::uint64_t)>& advance) {
+  std::uint32_t crc = 0;
+  while (!left.empty()) {
+    const auto part = left.first(std::min(left.size(), kStepBytes));
+    crc = base::crc32c(part, crc);
+    left = left.subspan(part.size());
+    advance(part.size());
+  }
+  if (crc == expected) return "";
+  return fmt::format("expected CRC-32C {:08x}, found {:08x}", expected, crc);
 }
 
 /// What is wrong with one file, or "".
-std::string check_shard(const base::Path& path, const Manifest& manifest, const ShardInfo& info,
-                        const std::function<void(std::uint64_t)>& advance) {
-  const std::uint64_t expected = file_bytes(manifest, info);
+std::string check_file(const base::Path& folder, ShardFormat format, const Checked& file,
+                       const std::function<void(std::uint64_t)>& advance) {
   std::uint64_t done = 0;
+  const auto count = [&](std::uint64_t bytes) {
+    done += bytes;
+    advance(bytes);
+  };
   std::string what;
   try {
-    const Shard shard(path, manifest.format);
-    if (shard.bytes().size() != expected) {
-      what = fmt::format("expected {} tokens, found {}", info.tokens, shard.tokens().size());
+    const base::Path path = folder / file.name;
+    if (file.is_mask) {
+      const Mask mask(path, file.tokens);
+      what = check_bytes(mask.bytes(), file.crc32c, count);
     } else {
-      std::uint32_t crc = 0;
-      for (auto left = shard.bytes(); !left.empty();) {
-        const auto part = left.first(std::min(left.size(), kStepBytes));
-        crc = base::crc32c(part, crc);
-        left = left.subspan(part.size());
-        done += part.size();
-        advance(part.size());
-      }
-      if (crc != info.crc32c) {
-        what = fmt::format("expected CRC-32C {:08x}, found {:08x}", info.crc32c, crc);
-      }
+      const Shard shard(path, format);
+      what = shard.bytes().size() == file.bytes
+                 ? check_bytes(shard.bytes(), file.crc32c, count)
+                 : fmt::format("expected {} tokens, found {}", file.tokens, shard.tokens().size());
     }
   } catch (const base::Error& error) {
     what = error.what();
   }
-  advance(expected - done);
+  advance(file.bytes - done);
   return what;
 }
 
@@ -61,10 +93,9 @@ std::vector<Damage> verify(const base::Path& folder,
                kManifestName);
   }
   const Manifest manifest = read_manifest(folder);
-  std::vector<ShardInfo> shards = manifest.train;
-  shards.insert(shards.end(), manifest.validation.begin(), manifest.validation.end());
+  const std::vector<Checked> files = files_of(manifest);
   std::uint64_t total = 0;
-  for (const ShardInfo& info : shards) total += file_bytes(manifest, info);
+  for (const Checked& file : files) total += file.bytes;
   std::uint64_t done = 0;
   std::mutex mutex;
   const auto advance = [&](std::uint64_t bytes) {
@@ -72,14 +103,14 @@ std::vector<Damage> verify(const base::Path& folder,
     done += bytes;
     if (progress) progress(done, total);
   };
-  std::vector<std::string> found(shards.size());
-  base::parallel_for_dynamic(std::ssize(shards), [&](std::int64_t i) {
+  std::vector<std::string> found(files.size());
+  base::parallel_for_dynamic(std::ssize(files), [&](std::int64_t i) {
     const auto index = static_cast<std::size_t>(i);
-    found[index] = check_shard(folder / shards[index].file, manifest, shards[index], advance);
+    found[index] = check_file(folder, manifest.format, files[index], advance);
   });
   std::vector<Damage> damaged;
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    if (!found[i].empty()) damaged.push_back({shards[i].file, found[i]});
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    if (!found[i].empty()) damaged.push_back({files[i].name, found[i]});
   }
   return damaged;
 }

@@ -20,11 +20,12 @@ using nlohmann::json;
 bool is_ours(const std::string& name) {
   std::string_view stem = std::string_view(name).substr(0, name.find(".tmp."));
   if (stem.ends_with(data::kPartSuffix)) stem.remove_suffix(data::kPartSuffix.size());
-  const bool shard =
-      (stem.starts_with("train_") || stem.starts_with("val_")) && stem.ends_with(".bin");
+  const bool shard = (stem.starts_with("train_") || stem.starts_with("val_")) &&
+                     (stem.ends_with(".bin") || stem.ends_with(".mask"));
   constexpr std::string_view kOthers[] = {
-      "train.bin",   "val.bin",           "vocab.json",   "merges.txt",         kStateName,
-      kRejectedName, data::kManifestName, kDocumentsName, data::kUnfinishedName};
+      "train.bin",         "val.bin",      "train.mask",         "val.mask",
+      "vocab.json",        "merges.txt",   kStateName,           kRejectedName,
+      data::kManifestName, kDocumentsName, data::kUnfinishedName};
   return shard || std::find(std::begin(kOthers), std::end(kOthers), stem) != std::end(kOthers);
 }
 
@@ -48,7 +49,8 @@ std::vector<std::string> names_in(const base::Path& folder) {
 std::string differences(const json& a, const json& b) {
   std::string text;
   for (const auto& [key, value] : a.items()) {
-    if (b.value(key, json()) == value) continue;
+    // Before there were masks, nothing was said of them.
+    if (b.value(key, key == "mask" ? json("none") : json()) == value) continue;
     if (!text.empty()) text += " and ";
     text += key;
   }
@@ -69,6 +71,7 @@ json arguments_of(const data::Manifest& manifest) {
                           {"format", data::kFormatNames[static_cast<int>(manifest.format)]},
                           {"utf8", manifest.utf8},
                           {"dedup", manifest.dedup},
+                          {"mask", manifest.mask},
                           {"tokenizer", manifest.vocab_hash}};
   // Through text and back, because a path that is not UTF-8 changes on its way into a file.
   return json::parse(arguments.dump(-1, ' ', false, json::error_handler_t::replace));

@@ -26,6 +26,7 @@ data::ReaderOptions reader_options(const Options& options) {
   reader.text_field = options.text_field;
   reader.pieces.last_cut = last_cut;
   reader.hashes = options.drop_duplicates;
+  reader.instructions = options.mask_prompts;
   if (options.strict_utf8) {
     reader.accepts = text::is_valid_utf8;
     reader.refusal = "the text is not valid UTF-8";
@@ -38,13 +39,15 @@ std::size_t worker_count() {
 }
 
 std::size_t memory_of(const Encoded& encoded) {
-  return encoded.ids.size() * sizeof(text::TokenId) + encoded.parts.size() * sizeof(Encoded::Part) +
-         1;
+  return encoded.ids.size() * sizeof(text::TokenId) + encoded.marks.size() * sizeof(Mark) +
+         encoded.parts.size() * sizeof(Encoded::Part) + 1;
 }
 
 void clear(Encoded& encoded) {
   if (encoded.ids.capacity() > kKeptIds) encoded.ids = {};
   encoded.ids.clear();
+  if (encoded.marks.capacity() > kKeptIds) encoded.marks = {};
+  encoded.marks.clear();
   encoded.parts.clear();
   encoded.broken.clear();
   encoded.text_bytes = 0;
@@ -102,16 +105,33 @@ void Pipeline::encode(data::Chunk& chunk, text::Encoder& encoder, Encoded& encod
   if (!chunk.lines && chunk.bytes() > kUncutBytes) uncut.lock();
   chunk.parse(
       [&](const data::Document& document) {
+        const bool segmented = !document.segments.empty();
         if (document.starts) encoded.ids.push_back(end_of_text_);
-        encoder.encode(document.text, encoded.ids);
+        if (segmented) {
+          encode_segments(document, encoder, encoded);
+        } else {
+          encoder.encode(document.text, encoded.ids);
+        }
         encoded.text_bytes += document.text.size();
         encoded.parts.push_back({document.next, encoded.ids.size(), document.hash, document.starts,
-                                 document.ends, false});
+                                 document.ends, false,
+                                 segmented && document.ends && document.segments.back().learnt});
       },
       [&](const data::BrokenRecord& record, const data::Position& next) {
         encoded.parts.push_back({next, encoded.ids.size(), {}, true, true, true});
         encoded.broken.push_back(record);
       });
+}
+
+void Pipeline::encode_segments(const data::Document& document, text::Encoder& encoder,
+                               Encoded& encoded) {
+  if (document.starts) encoded.marks.push_back(Mark::kBoundary);
+  std::string_view rest = document.text;
+  for (const data::Segment& segment : document.segments) {
+    encoder.encode(rest.substr(0, segment.bytes), encoded.ids);
+    encoded.marks.resize(encoded.ids.size(), segment.learnt ? Mark::kLearnt : Mark::kGiven);
+    rest.remove_prefix(segment.bytes);
+  }
 }
 
 }  // namespace prepare

@@ -27,9 +27,11 @@ struct Encoded {
     std::size_t ids_end = 0;
     base::Hash128 hash;
     bool starts = true, ends = true;
-    bool broken = false;  // the next one of `broken`
+    bool broken = false;   // the next one of `broken`
+    bool answers = false;  // it ends an answer and its document
   };
   std::vector<text::TokenId> ids;
+  std::vector<Mark> marks;  // of each id, with masks
   std::vector<Part> parts;
   std::vector<data::BrokenRecord> broken;
   std::uint64_t source_bytes = 0;
@@ -56,7 +58,8 @@ class Writer {
   Progress progress() const;
 
  private:
-  void write_part(const Encoded::Part& part, std::span<const text::TokenId> ids);
+  void write_part(const Encoded::Part& part, std::span<const text::TokenId> ids,
+                  std::span<const Mark> marks);
   void reject(const data::BrokenRecord& record);
   void save(const data::Position& next);
   void refuse_if_hopeless();
@@ -89,6 +92,8 @@ class Pipeline {
   void work(const std::function<void()>& tick);
   bool read(data::Chunk& chunk, std::uint64_t& number);
   void encode(data::Chunk& chunk, text::Encoder& encoder, Encoded& encoded) const;
+  static void encode_segments(const data::Document& document, text::Encoder& encoder,
+                              Encoded& encoded);
 
   data::DocumentReader reader_;
   const text::Tokenizer& tokenizer_;

@@ -58,6 +58,13 @@ std::vector<data::Input> inputs_of(const Options& options) {
     base::fail("the output folder {} holds all the inputs; choose another one",
                options.out.string());
   }
+  const auto unfit = std::find_if_not(inputs.begin(), inputs.end(), data::has_lines);
+  if (options.mask_prompts && unfit != inputs.end()) {
+    base::fail(
+        "--mask prompt reads .jsonl files alone (also .gz, .zst), and {} is none; leave it "
+        "out, or --mask",
+        unfit->path == "-" ? "the standard input" : unfit->path);
+  }
   return inputs;
 }
 
@@ -93,6 +100,7 @@ data::Manifest plan(const Options& options, const std::vector<data::Input>& inpu
   manifest.format = options.format;
   manifest.utf8 = options.strict_utf8 ? "strict" : "keep";
   manifest.dedup = options.drop_duplicates ? "exact" : "none";
+  manifest.mask = options.mask_prompts ? "prompt" : "none";
   return manifest;
 }
 
@@ -102,6 +110,8 @@ void sum_up(const Writer& writer, data::Manifest& manifest) {
   manifest.validation_tokens = writer.validation().tokens();
   manifest.train = writer.train().shards();
   manifest.validation = writer.validation().shards();
+  manifest.train_learnt = writer.train().learnt();
+  manifest.validation_learnt = writer.validation().learnt();
   manifest.rejected = writer.state().rejected;
   manifest.duplicates = writer.state().duplicates;
 }

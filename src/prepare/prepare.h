@@ -33,6 +33,8 @@ struct Options {
   double max_rejected = 0.01;  ///< share of the records that may be rejected, in [0, 1]
   bool strict_utf8 = false;    ///< reject documents that are not UTF-8
   bool drop_duplicates = false;
+  /// The inputs are .jsonl files of instruction data: masks say that the answers are learnt.
+  bool mask_prompts = false;
   bool restart = false;  ///< empty a prepared or unfinished output folder first
 };
 
@@ -55,8 +57,8 @@ struct Result {
   double seconds = 0;
 };
 
-/// Writes `out`: train_000000.bin ..., val_000000.bin ..., vocab.json, merges.txt, rejected.jsonl
-/// if a record was rejected, and, last, manifest.json.
+/// Writes `out`: train_000000.bin ..., val_000000.bin ..., their masks, vocab.json, merges.txt,
+/// rejected.jsonl if a record was rejected, and, last, manifest.json.
 ///
 /// At each completed shard the state is saved. A run that was stopped, in whatever way, is taken up
 /// there by the same arguments on the same inputs (size, time of modification, first and last MiB);

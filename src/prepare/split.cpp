@@ -33,6 +33,9 @@ ShardSequence::ShardSequence(SequenceOptions options, SequenceState left)
   if (!state_.open) return;
   name_ = shard_name(options_.prefix, state_.shards.size(), options_.format);
   writer_.emplace(options_.folder / name_, options_.format, state_.open);
+  if (!options_.masks) return;
+  mask_writer_.emplace(options_.folder / data::mask_name(name_), state_.open->tokens,
+                       state_.open_mask);
 }
 
 std::string ShardSequence::shard_name(const std::string& prefix, std::size_t index,
@@ -49,16 +52,22 @@ std::int64_t ShardSequence::milestones() const {
 void ShardSequence::open_shard() {
   name_ = shard_name(options_.prefix, state_.shards.size(), options_.format);
   writer_.emplace(options_.folder / name_, options_.format);
-  if (!state_.shards.empty()) writer_->append({&state_.last, 1});
+  if (options_.masks) mask_writer_.emplace(options_.folder / data::mask_name(name_));
+  if (state_.shards.empty()) return;
+  writer_->append({&state_.last, 1});
+  const std::uint8_t bit = state_.last_learnt ? 1 : 0;
+  if (mask_writer_) mask_writer_->append({&bit, 1});
 }
 
 void ShardSequence::close_shard() {
-  const std::int64_t tokens = writer_->tokens();
-  state_.shards.push_back({name_, tokens, writer_->commit()});
+  data::ShardInfo info{name_, writer_->tokens(), writer_->commit()};
+  if (mask_writer_) info.mask_crc32c = mask_writer_->commit();
+  state_.shards.push_back(std::move(info));
   writer_.reset();
+  mask_writer_.reset();
 }
 
-void ShardSequence::append(std::span<const data::TokenId> tokens) {
+void ShardSequence::append(std::span<const data::TokenId> tokens, std::span<const Mark> marks) {
   while (!tokens.empty()) {
     // A full shard is closed only when more follows, so that none holds the shared token alone.
     if (writer_ && writer_->tokens() == shard_limit_) close_shard();
@@ -69,7 +78,22 @@ void ShardSequence::append(std::span<const data::TokenId> tokens) {
     state_.last = part.back();
     state_.tokens += std::ssize(part);
     tokens = tokens.subspan(part.size());
+    if (!mask_writer_) continue;
+    append_marks(marks.first(part.size()));
+    marks = marks.subspan(part.size());
   }
+}
+
+void ShardSequence::append_marks(std::span<const Mark> marks) {
+  bits_.clear();
+  for (const Mark mark : marks) {
+    const bool learnt = mark == Mark::kLearnt || (mark == Mark::kBoundary && state_.answered);
+    bits_.push_back(learnt ? 1 : 0);
+    state_.learnt += learnt ? 1 : 0;
+    state_.answered = false;
+  }
+  state_.last_learnt = bits_.back() == 1;
+  mask_writer_->append(bits_);
 }
 
 void ShardSequence::finish() {
@@ -78,7 +102,9 @@ void ShardSequence::finish() {
 
 SequenceState ShardSequence::sync() {
   state_.open.reset();
+  state_.open_mask.reset();
   if (writer_) state_.open = writer_->sync();
+  if (mask_writer_) state_.open_mask = mask_writer_->sync();
   return state_;
 }
 
@@ -91,7 +117,12 @@ Splitter::Splitter(ShardSequence& train, ShardSequence& validation, double valid
 
 void Splitter::begin_document() { state_ = {state_.document + 1, 0, 0}; }
 
-void Splitter::append(std::span<const data::TokenId> ids) {
+ShardSequence& Splitter::target() const {
+  const bool validation = is_validation(state_.document, state_.piece, validation_fraction_);
+  return validation ? validation_ : train_;
+}
+
+void Splitter::append(std::span<const data::TokenId> ids, std::span<const Mark> marks) {
   while (!ids.empty()) {
     if (state_.piece_tokens == kSplitPieceTokens) {
       ++state_.piece;
@@ -99,11 +130,13 @@ void Splitter::append(std::span<const data::TokenId> ids) {
     }
     const auto room = static_cast<std::size_t>(kSplitPieceTokens - state_.piece_tokens);
     const auto part = ids.first(std::min(room, ids.size()));
-    const bool validation = is_validation(state_.document, state_.piece, validation_fraction_);
-    (validation ? validation_ : train_).append(part);
+    target().append(part, marks.first(std::min(part.size(), marks.size())));
     state_.piece_tokens += std::ssize(part);
     ids = ids.subspan(part.size());
+    marks = marks.subspan(std::min(part.size(), marks.size()));
   }
 }
+
+void Splitter::end_answer() { target().end_answer(); }
 
 }  // namespace prepare

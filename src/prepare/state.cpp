@@ -13,13 +13,21 @@ using nlohmann::json;
 
 constexpr int kVersion = 1;
 
-json to_json(const SequenceState& state) {
+/// The keys of masks only where there are masks.
+json to_json(const SequenceState& state, bool masks) {
   json shards = json::array();
   for (const data::ShardInfo& shard : state.shards) {
-    shards.push_back({shard.file, shard.tokens, shard.crc32c});
+    json entry = {shard.file, shard.tokens, shard.crc32c};
+    if (shard.mask_crc32c) entry.push_back(*shard.mask_crc32c);
+    shards.push_back(std::move(entry));
   }
   json object = {{"tokens", state.tokens}, {"last", state.last}, {"shards", shards}};
   if (state.open) object["open"] = {state.open->tokens, state.open->crc32c};
+  if (!masks) return object;
+  if (state.open_mask) object["open_mask"] = {state.open_mask->crc32c, state.open_mask->bits};
+  object["last_learnt"] = state.last_learnt;
+  object["answered"] = state.answered;
+  object["learnt"] = state.learnt;
   return object;
 }
 
@@ -28,11 +36,19 @@ SequenceState sequence_of(const json& object) {
   object.at("tokens").get_to(state.tokens);
   object.at("last").get_to(state.last);
   for (const json& shard : object.at("shards")) {
-    state.shards.push_back({shard.at(0), shard.at(1), shard.at(2)});
+    data::ShardInfo& info = state.shards.emplace_back();
+    info = {shard.at(0), shard.at(1), shard.at(2)};
+    if (shard.size() > 3) info.mask_crc32c = shard.at(3).get<std::uint32_t>();
   }
   if (object.contains("open")) {
     state.open = data::ShardProgress{object["open"].at(0), object["open"].at(1)};
   }
+  if (object.contains("open_mask")) {
+    state.open_mask = data::MaskProgress{object["open_mask"].at(0), object["open_mask"].at(1)};
+  }
+  state.last_learnt = object.value("last_learnt", false);
+  state.answered = object.value("answered", false);
+  state.learnt = object.value("learnt", std::int64_t{0});
   return state;
 }
 
@@ -71,8 +87,8 @@ void write_state(const base::Path& folder, const State& state) {
                         {{"document", state.splitter.document},
                          {"piece", state.splitter.piece},
                          {"piece_tokens", state.splitter.piece_tokens}}},
-                       {"train", to_json(state.train)},
-                       {"val", to_json(state.validation)},
+                       {"train", to_json(state.train, state.masks)},
+                       {"val", to_json(state.validation, state.masks)},
                        {"dropping", state.dropping},
                        {"records", state.records},
                        {"rejected", state.rejected},

@@ -17,6 +17,7 @@ struct State {
   data::Position position;
   Splitter::State splitter;
   SequenceState train, validation;
+  bool masks = false;     ///< written beside the shards
   bool dropping = false;  ///< inside a document that is a duplicate
   std::int64_t records = 0;
   std::int64_t rejected = 0;

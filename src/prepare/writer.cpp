@@ -24,19 +24,26 @@ State begin(Output& output) {
                    (output.folder() / shard.file).string());
       }
       kept.push_back(shard.file);
+      if (shard.mask_crc32c) kept.push_back(data::mask_name(shard.file));
     }
     if (!sequence.open) return;
     // Completed after the state was saved, the open shard stands under its final name.
     for (const auto format : {data::ShardFormat::kLlmc, data::ShardFormat::kNanogpt}) {
-      const auto name = ShardSequence::shard_name(prefix, sequence.shards.size(), format);
-      kept.push_back(name);
-      kept.push_back(name + std::string(data::kPartSuffix));
+      const auto shard = ShardSequence::shard_name(prefix, sequence.shards.size(), format);
+      for (const std::string& name : {shard, data::mask_name(shard)}) {
+        kept.push_back(name);
+        kept.push_back(name + std::string(data::kPartSuffix));
+      }
     }
   };
   keep(state.train, "train");
   keep(state.validation, "val");
   output.remove_except(kept);
   return state;
+}
+
+SequenceOptions sequence_options(const Options& options, const Output& output, const char* prefix) {
+  return {output.folder(), prefix, options.shard_tokens, options.format, options.mask_prompts};
 }
 
 std::string percent(double share) { return fmt::format("{:.4g} %", share * 100); }
@@ -50,11 +57,11 @@ Writer::Writer(const Options& options, Output& output, bool resumable, std::uint
       bytes_total_(bytes_total),
       state_(begin(output)),
       rejected_(output.folder(), state_.rejected_bytes),
-      train_({output.folder(), "train", options.shard_tokens, options.format}, state_.train),
-      validation_({output.folder(), "val", options.shard_tokens, options.format},
-                  state_.validation),
+      train_(sequence_options(options, output, "train"), state_.train),
+      validation_(sequence_options(options, output, "val"), state_.validation),
       splitter_(train_, validation_, options.validation_fraction, state_.splitter),
       saved_milestones_(train_.milestones() + validation_.milestones()) {
+  state_.masks = options.mask_prompts;
   if (options.drop_duplicates) seen_.emplace(output.folder() / kDocumentsName, state_.hashes);
 }
 
@@ -66,7 +73,10 @@ void Writer::write(const Encoded& encoded) {
     if (part.broken) {
       reject(encoded.broken[broken++]);
     } else {
-      write_part(part, std::span(encoded.ids).subspan(begin, part.ids_end - begin));
+      const std::size_t count = part.ids_end - begin;
+      write_part(part, std::span(encoded.ids).subspan(begin, count),
+                 encoded.marks.empty() ? std::span<const Mark>()
+                                       : std::span(encoded.marks).subspan(begin, count));
     }
     begin = part.ids_end;
     const std::int64_t milestones = train_.milestones() + validation_.milestones();
@@ -83,13 +93,15 @@ void Writer::write(const Encoded& encoded) {
   rejected_shown_ = state_.rejected;
 }
 
-void Writer::write_part(const Encoded::Part& part, std::span<const text::TokenId> ids) {
+void Writer::write_part(const Encoded::Part& part, std::span<const text::TokenId> ids,
+                        std::span<const Mark> marks) {
   if (part.starts) {
     state_.dropping = seen_ && !seen_->is_new(part.hash);
     if (state_.dropping) ++state_.duplicates;
     if (!state_.dropping) splitter_.begin_document();
   }
-  if (!state_.dropping) splitter_.append(ids);
+  if (!state_.dropping) splitter_.append(ids, marks);
+  if (!state_.dropping && part.answers) splitter_.end_answer();
   if (part.ends) ++state_.records;
 }
 

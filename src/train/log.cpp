@@ -13,6 +13,7 @@ std::string log_line(const StepReport& report) {
                {"lr", report.learning_rate}, {"grad_norm", report.grad_norm},
                {"tokens", report.tokens},    {"tokens_per_second", report.tokens_per_second},
                {"ms", report.milliseconds}};
+  if (report.targets) line["targets"] = *report.targets;
   if (report.validation_loss) line["val_loss"] = *report.validation_loss;
   return line.dump();
 }
@@ -29,6 +30,7 @@ StepReport step_from(const Json& line) {
   report.tokens = line.at("tokens").get<std::int64_t>();
   report.tokens_per_second = line.at("tokens_per_second").get<double>();
   report.milliseconds = line.at("ms").get<double>();
+  if (line.contains("targets")) report.targets = line["targets"].get<std::int64_t>();
   if (line.contains("val_loss") && line["val_loss"].is_number()) {  // NaN is written as null
     report.validation_loss = line["val_loss"].get<double>();
   }
@@ -78,26 +80,21 @@ std::int64_t Log::take_up(std::int64_t first_step) {
     if (is_step) {
       const StepReport& report = content.steps[next++];
       if (!drop) {
-        if (report.step != static_cast<std::int64_t>(losses_.size())) {
+        if (report.step != steps_) {
           base::fail(
               "{}: expected step {}, got step {}: the log was changed; restore it or start a "
               "new run",
-              file_.string(), losses_.size(), report.step);
+              file_.string(), steps_, report.step);
         }
-        tokens_.push_back(static_cast<double>(report.tokens));
-        losses_.push_back(report.loss);
-        if (report.validation_loss) {
-          validation_tokens_.push_back(static_cast<double>(report.tokens));
-          validation_losses_.push_back(*report.validation_loss);
-        }
+        remember(report);
       }
     }
     dropped += drop ? 1 : 0;
     if (!drop) kept += line + '\n';
   }
-  if (static_cast<std::int64_t>(losses_.size()) != first_step) {
+  if (steps_ != first_step) {
     base::fail("{}: expected the steps up to {}, got {} of them; restore it or start a new run",
-               file_.string(), first_step, losses_.size());
+               file_.string(), first_step, steps_);
   }
   base::write_file(file_, kept);
   return dropped;
@@ -123,9 +120,16 @@ void Log::event(const std::string& name, const Json& details) {
 
 void Log::step(const StepReport& report) {
   append(log_line(report));
+  remember(report);
+}
+
+void Log::remember(const StepReport& report) {
+  ++steps_;
   const auto tokens = static_cast<double>(report.tokens);
-  tokens_.push_back(tokens);
-  losses_.push_back(report.loss);
+  if (report.targets != 0) {  // else there is no loss to speak of
+    tokens_.push_back(tokens);
+    losses_.push_back(report.loss);
+  }
   if (report.validation_loss) {
     validation_tokens_.push_back(tokens);
     validation_losses_.push_back(*report.validation_loss);

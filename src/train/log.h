@@ -55,6 +55,9 @@ class Log {
 
   base::Path file_;
   base::Path picture_;
+  void remember(const StepReport& report);
+
+  std::int64_t steps_ = 0;
   std::vector<double> tokens_, losses_;
   std::vector<double> validation_tokens_, validation_losses_;
 };

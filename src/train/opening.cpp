@@ -30,7 +30,11 @@ std::string fingerprint(const data::TokenStream& train, const data::TokenStream&
     const std::int64_t total = stream->tokens();
     hash = base::fnv1a64(std::as_bytes(std::span(&total, 1)), hash);
     for (std::int64_t i = 0; i < kSamples && total >= kTokens; ++i) {
-      stream->read((total - kTokens) * i / (kSamples - 1), kAnyId, block);
+      const std::int64_t first = (total - kTokens) * i / (kSamples - 1);
+      stream->read(first, kAnyId, block);
+      hash = base::fnv1a64(std::as_bytes(std::span(block)), hash);
+      if (!stream->has_masks()) continue;
+      stream->ignore_given(first, block);
       hash = base::fnv1a64(std::as_bytes(std::span(block)), hash);
     }
   }

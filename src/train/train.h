@@ -105,13 +105,16 @@ double learning_rate_at(Schedule schedule, std::int64_t step, std::int64_t steps
 /// One finished step, as log.jsonl has it.
 struct StepReport {
   std::int64_t step = 0;
-  double loss = 0;  ///< mean over the whole batch, before the update
+  double loss = 0;  ///< mean over the targets that count in the whole batch, before the update
   double learning_rate = 0;
   double grad_norm = 0;     ///< before clipping
   std::int64_t tokens = 0;  ///< trained on since the run's beginning, this step included
   double tokens_per_second = 0;
   double milliseconds = 0;
   std::optional<double> validation_loss;  ///< after the update
+  /// Targets that counted, where the data has masks. A step with none changes nothing, its loss and
+  /// its gradients are 0.
+  std::optional<std::int64_t> targets;
 };
 
 /// What a trainer tells while it works. Every member may be left empty.

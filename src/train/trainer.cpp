@@ -56,17 +56,27 @@ void Trainer::State::start(const Callbacks& callbacks) {
                              : std::string("resumed at step 0: there is no checkpoint yet"));
 }
 
-/// One step: micro-batches, clipping, update. Throws Error before the update when the loss or the
-/// gradient is not finite.
-StepReport Trainer::State::train_step(std::int64_t step) {
-  const double begun = now_seconds();
+/// Targets of the next step that count, before any of them is read.
+std::int64_t Trainer::State::count_targets() const {
+  if (!train_stream.has_masks()) return plan.batch_tokens;
+  data::Loader ahead = *loader;
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < plan.accumulation; ++i) {
+    count += ahead.count_targets();
+    ahead.skip();
+  }
+  return count;
+}
+
+/// Forward and backward of all micro-batches; the mean loss over the step's targets.
+double Trainer::State::accumulate(std::int64_t step, std::int64_t targets_in_all) {
+  const double mean = 1.0 / static_cast<double>(targets_in_all);
   model->zero_gradients();
-  const auto scale = static_cast<float>(1.0 / static_cast<double>(plan.batch_tokens));
   double sum = 0;
   for (std::int64_t i = 0; i < plan.accumulation; ++i) {
     const data::LoaderState position = loader->state();
     loader->next(inputs, targets);
-    const double loss = model->forward_backward(inputs, targets, scale);
+    const double loss = model->forward_backward(inputs, targets, static_cast<float>(mean));
     if (!std::isfinite(loss)) {
       fail_not_finite(
           step, "loss", loss,
@@ -75,19 +85,46 @@ StepReport Trainer::State::train_step(std::int64_t step) {
     }
     sum += loss;
   }
+  return sum / static_cast<double>(targets_in_all);
+}
+
+/// One step: micro-batches, clipping, update. Throws Error before the update when the loss or the
+/// gradient is not finite. Without a target that counts there is nothing to do.
+StepReport Trainer::State::train_step(std::int64_t step) {
+  const double begun = now_seconds();
+  const std::int64_t count = count_targets();
   StepReport report;
   report.step = step;
-  report.loss = sum / static_cast<double>(plan.batch_tokens);
+  if (train_stream.has_masks()) report.targets = count;
+  if (count > 0) {
+    report.loss = accumulate(step, count);
+    update(step, report);
+  } else {
+    for (std::int64_t i = 0; i < plan.accumulation; ++i) loader->skip();
+  }
+  report.learning_rate = rate_at(step);
+  const double seconds = now_seconds() - begun;
+  report.tokens = tokens_after(step + 1);
+  report.tokens_per_second = static_cast<double>(plan.batch_tokens) / std::max(seconds, 1e-9);
+  report.milliseconds = seconds * 1e3;
+  return report;
+}
+
+double Trainer::State::rate_at(std::int64_t step) const {
+  return learning_rate_at(*options.schedule, step, plan.steps, plan.warmup_steps,
+                          plan.learning_rate, plan.min_learning_rate);
+}
+
+/// Clipping and AdamW.
+void Trainer::State::update(std::int64_t step, StepReport& report) {
   report.grad_norm = model->gradient_norm();
   if (!std::isfinite(report.grad_norm)) {
     const data::LoaderState after = loader->state();
     fail_not_finite(step, "gradient norm", report.grad_norm,
                     fmt::format("the batch before epoch {}, window {}", after.epoch, after.window));
   }
-  report.learning_rate = learning_rate_at(*options.schedule, step, plan.steps, plan.warmup_steps,
-                                          plan.learning_rate, plan.min_learning_rate);
   kernels::AdamW hyper;
-  hyper.learning_rate = static_cast<float>(report.learning_rate);
+  hyper.learning_rate = static_cast<float>(rate_at(step));
   hyper.beta1 = static_cast<float>(*options.beta1);
   hyper.beta2 = static_cast<float>(*options.beta2);
   hyper.weight_decay = static_cast<float>(*options.weight_decay);
@@ -98,11 +135,6 @@ StepReport Trainer::State::train_step(std::int64_t step) {
   }
   hyper.step = step + 1;
   model->adamw_step(m, v, hyper);
-  const double seconds = now_seconds() - begun;
-  report.tokens = tokens_after(step + 1);
-  report.tokens_per_second = static_cast<double>(plan.batch_tokens) / std::max(seconds, 1e-9);
-  report.milliseconds = seconds * 1e3;
-  return report;
 }
 
 void Trainer::State::fail_not_finite(std::int64_t step, std::string_view what, double value,
@@ -115,12 +147,14 @@ void Trainer::State::fail_not_finite(std::int64_t step, std::string_view what, d
       step, what, value, where, plan.learning_rate, plan.warmup_steps);
 }
 
-/// Mean loss over windows spread evenly over the validation split: the same ones every time.
-double Trainer::State::validate() {
+/// Mean loss over the targets that count in windows spread evenly over the validation split: the
+/// same ones every time. Nothing where none counts.
+std::optional<double> Trainer::State::validate() {
   const std::int64_t length = plan.length;
   const std::int64_t all = (plan.validation_tokens - 1) / length;
   std::vector<std::int32_t> window(static_cast<std::size_t>(length + 1));
   double sum = 0;
+  std::int64_t counted = 0;
   for (std::int64_t done = 0; done < plan.validation_windows;) {
     const std::int64_t rows = std::min(plan.micro_batch, plan.validation_windows - done);
     for (std::int64_t row = 0; row < rows; ++row, ++done) {
@@ -128,12 +162,17 @@ double Trainer::State::validate() {
       validation_stream.read(first, plan.config.vocab_size, window);
       std::copy(window.begin(), window.end() - 1, inputs.begin() + row * length);
       std::copy(window.begin() + 1, window.end(), targets.begin() + row * length);
+      const auto begin = static_cast<std::size_t>(row * length);
+      const auto size = static_cast<std::size_t>(length);
+      validation_stream.ignore_given(first + 1, std::span(targets).subspan(begin, size));
+      counted += validation_stream.count_learnt(first + 1, length);
     }
     const auto count = static_cast<std::size_t>(rows * length);
     sum += model->evaluate(std::span(inputs).first(count), std::span(targets).first(count), rows,
                            length, std::span(losses).first(count));
   }
-  return sum / static_cast<double>(plan.validation_windows * length);
+  if (counted == 0) return std::nullopt;
+  return sum / static_cast<double>(counted);
 }
 
 void Trainer::State::write_sample(const Callbacks& callbacks, std::int64_t steps_done) {

@@ -49,10 +49,14 @@ struct Trainer::State {
 
   // trainer.cpp
   void start(const Callbacks& callbacks);
+  std::int64_t count_targets() const;
+  double rate_at(std::int64_t step) const;
+  double accumulate(std::int64_t step, std::int64_t targets_in_all);
+  void update(std::int64_t step, StepReport& report);
   StepReport train_step(std::int64_t step);
   [[noreturn]] void fail_not_finite(std::int64_t step, std::string_view what, double value,
                                     const std::string& where);
-  double validate();
+  std::optional<double> validate();
   void write_sample(const Callbacks& callbacks, std::int64_t steps_done);
   void write_checkpoint(const Callbacks& callbacks, std::int64_t steps_done);
   End loop(const Callbacks& callbacks, const std::optional<base::Path>& tokenizer,

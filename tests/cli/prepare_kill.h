@@ -63,14 +63,34 @@ inline void write_inputs(const base::Path& folder, std::size_t bytes) {
   base::write_file(folder / "in/c.txt", words(1, bytes / 32));
 }
 
-/// Kills preparation `kills` times, up to `most_ms` after its start, with another number of threads
-/// each time; what is there in the end is what an undisturbed run writes. A run that was finished
-/// is thrown away, so that every kill has something to hit.
-inline void kill_and_compare(const base::Path& folder, int kills, std::uint64_t most_ms) {
+/// Instruction data, some of it broken or twice, about `bytes` in all.
+inline void write_instructions(const base::Path& folder, std::size_t bytes) {
+  std::string lines;
+  for (std::uint64_t i = 0; lines.size() < bytes; ++i) {
+    std::string answer;
+    for (std::uint64_t word = 0; word < 5 + i % 200; ++word) {
+      answer += " word" + std::to_string(base::random_below(5000, 1, i % 20000, word));
+    }
+    lines += i % 250 == 7 ? "{\"prompt\": \"alone\"}\n"
+             : i % 2 == 0 ? "{\"prompt\": \"Question " + std::to_string(i % 20000) +
+                                "\", \"completion\": \"" + answer + "\"}\n"
+                          : "{\"messages\": [{\"role\": \"user\", \"content\": \"Tell\"}, "
+                            "{\"role\": \"assistant\", \"content\": \"" +
+                                answer + "\"}]}\n";
+  }
+  fs::create_directories(folder / "in");
+  base::write_file(folder / "in/a.jsonl", lines);
+}
+
+/// Kills preparation (with the words `more`) `kills` times, up to `most_ms` after its start, with
+/// another number of threads each time; what is there in the end is what an undisturbed run writes.
+/// A run that was finished is thrown away, so that every kill has something to hit.
+inline void kill_and_compare(const base::Path& folder, int kills, std::uint64_t most_ms,
+                             const std::vector<std::string>& more = {}) {
   int status = 0;
   for (const std::string format : {"llmc", "nanogpt"}) {
     const auto words = [&](const std::string& out, std::uint64_t threads) {
-      return std::vector<std::string>{"prepare",        (folder / "in").string(),
+      std::vector<std::string> all = {"prepare",        (folder / "in").string(),
                                       "--out",          (folder / out).string(),
                                       "--shard-tokens", "30000",
                                       "--val-fraction", "0.2",
@@ -78,6 +98,8 @@ inline void kill_and_compare(const base::Path& folder, int kills, std::uint64_t 
                                       "--format",       format,
                                       "--threads",      std::to_string(threads),
                                       "--quiet"};
+      all.insert(all.end(), more.begin(), more.end());
+      return all;
     };
     fs::remove_all(folder / "whole");
     fs::remove_all(folder / "out");
@@ -99,7 +121,8 @@ inline void kill_and_compare(const base::Path& folder, int kills, std::uint64_t 
       if (!fs::exists(folder / "out")) continue;
       for (const auto& entry : fs::directory_iterator(folder / "out")) {
         const std::string name = entry.path().filename().string();
-        if (name.ends_with(".bin")) {  // what has a shard's name is complete
+        // What has a shard's or a mask's name is complete.
+        if (name.ends_with(".bin") || name.ends_with(".mask")) {
           ASSERT_TRUE(base::read_file(entry.path()) == expected.at(name)) << name << " kill " << i;
         }
       }

@@ -12,4 +12,10 @@ TEST(PrepareKill, HundredsOfKillsChangeNothing) {
   prepare_kill::kill_and_compare(folder.path(), 200, 700);
 }
 
+TEST(PrepareKill, NorDoTheyWithMasks) {
+  const TemporaryFolder folder;
+  prepare_kill::write_instructions(folder.path(), 12'000'000);
+  prepare_kill::kill_and_compare(folder.path(), 60, 700, {"--mask", "prompt"});
+}
+
 }  // namespace

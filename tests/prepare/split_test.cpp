@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 
 #include "base/rng.h"
 #include "data/helpers.h"
@@ -115,6 +116,50 @@ TEST(ShardSequence, GoesOnFromEveryState) {
         EXPECT_EQ(base::read_file(folder / second.shards()[i].file),
                   base::read_file(whole / expected.shards()[i].file));
       }
+    }
+  }
+}
+
+TEST(ShardSequence, WritesTheSameMasksFromEveryState) {
+  const Tokens tokens = data_test::counting(7, 60);
+  std::vector<Mark> marks;
+  for (std::uint64_t i = 0; i < tokens.size(); ++i) {
+    marks.push_back(static_cast<Mark>(base::random_below(3, 5, 0, i)));
+  }
+  const auto files_of = [](const base::Path& folder) {
+    std::map<std::string, std::string> files;
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      files[entry.path().filename().string()] = base::read_file(entry.path());
+    }
+    return files;
+  };
+  for (const auto format : {data::ShardFormat::kLlmc, data::ShardFormat::kNanogpt}) {
+    const Folder whole;
+    const auto append = [&](ShardSequence& to, std::size_t from, std::size_t end) {
+      for (std::size_t i = from; i < end; ++i) {
+        to.append(std::span(tokens).subspan(i, 1), std::span(marks).subspan(i, 1));
+        if (i % 4 == 1) to.end_answer();
+      }
+    };
+    ShardSequence expected({whole.path(), "train", 10, format, true});
+    append(expected, 0, tokens.size());
+    expected.finish();
+    EXPECT_GT(expected.learnt(), 10);
+    for (std::size_t stop = 0; stop <= tokens.size(); ++stop) {
+      const Folder folder;
+      const SequenceOptions here{folder.path(), "train", 10, format, true};
+      SequenceState state;
+      {
+        ShardSequence first(here);
+        append(first, 0, stop);
+        state = first.sync();
+        append(first, stop, std::min<std::size_t>(stop + 12, tokens.size()));  // lost
+      }
+      ShardSequence second(here, state);
+      append(second, stop, tokens.size());
+      second.finish();
+      EXPECT_EQ(second.learnt(), expected.learnt());
+      EXPECT_TRUE(files_of(folder.path()) == files_of(whole.path())) << stop;
     }
   }
 }
