@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 demo=build/demo
 gpt2=build/release/gpt2
 novels_package=r-cran-janeaustenr
+vocabulary=4096
 
 step=0
 say() { printf 'demo: %s\n' "$*"; }
@@ -79,14 +80,18 @@ else
   fi
 fi
 
-headline "preparing token shards"
-# What was prepared from another text, or from this one before it changed, is made anew.
+headline "learning a vocabulary and preparing token shards"
+# What was made from another text, from this one before it changed, or by an older demo is made anew.
 stamp=$(find -L "$text" -type f -printf '%p %s %T@\n' | LC_ALL=C sort | cksum)
-if [[ -d $data && "$(cat "$data.stamp" 2>/dev/null)" != "$stamp" ]]; then
-  rm -rf "$data" "$data.stamp"
+stamp="$stamp, $vocabulary entries"
+if [[ "$(cat "$data.stamp" 2>/dev/null)" != "$stamp" ]]; then
+  rm -rf "$data" "$data.tokenizer" "$data.stamp"
+  # GPT-2's 50,257 entries are too many for one million tokens: most would hardly be seen, and three
+  # quarters of the time would go into their logits.
+  "$gpt2" train-tokenizer "$text" --vocab-size "$vocabulary" --out "$data.tokenizer"
 fi
 # A fiftieth of the text is kept for validation: of one million tokens a hundredth is too few.
-"$gpt2" prepare "$text" --out "$data" --val-fraction 0.02
+"$gpt2" prepare "$text" --out "$data" --tokenizer "$data.tokenizer" --val-fraction 0.02
 printf '%s\n' "$stamp" >"$data.stamp"
 
 number=1
@@ -98,8 +103,8 @@ headline "training for at most four minutes, in $run"
 # and small steps, since their number is what makes the loss fall. A slower machine does fewer.
 "$gpt2" train --data "$data" --out "$run" --max-time 4m \
   --layers 4 --heads 4 --channels 256 --context 128 \
-  --micro-batch 16 --batch-tokens 2048 --steps 600 \
-  --lr 2e-3 --warmup-steps 40 --val-every 100 --sample-every 200 --checkpoint-every 0
+  --micro-batch 16 --batch-tokens 2048 --steps 1200 \
+  --lr 2e-3 --warmup-steps 40 --val-every 100 --sample-every 400 --checkpoint-every 0
 
 headline "generating"
 sample=0
