@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -15,7 +16,16 @@ namespace base {
 /// Something the user or the machine got wrong. Bugs of our own are asserts instead.
 class Error : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  /// The message is one line whatever it quotes: control characters become '?'.
+  explicit Error(const std::string& message) : std::runtime_error(one_line(message)) {}
+
+ private:
+  static std::string one_line(std::string message) {
+    std::replace_if(
+        message.begin(), message.end(),
+        [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 0x7f; }, '?');
+    return message;
+  }
 };
 
 /// Throws Error with a message in fmt syntax: fail("{}: expected {} bytes, got {}", path, a, b).

@@ -1,8 +1,10 @@
 // manifest.json of a prepared folder.
 
 #include <nlohmann/json.hpp>
+#include <type_traits>
 
 #include "base/error.h"
+#include "base/json_integer.h"
 #include "data/data.h"
 
 namespace data {
@@ -37,9 +39,15 @@ class ManifestReader {
     const auto found = object.find(key);
     if (found == object.end()) refuse(fmt::format("key '{}' is missing", key));
     try {
-      return found->get<T>();
+      if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+        return base::json_integer<T>(*found);
+      } else {
+        return found->get<T>();
+      }
     } catch (const nlohmann::json::exception&) {
       refuse(fmt::format("key '{}' has a value of the wrong type", key));
+    } catch (const base::Error& error) {
+      refuse(fmt::format("key '{}': {}", key, error.what()));
     }
   }
   template <class T>

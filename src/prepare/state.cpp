@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json_integer.h"
 
 namespace prepare {
 namespace {
@@ -12,6 +13,15 @@ namespace {
 using nlohmann::json;
 
 constexpr int kVersion = 1;
+
+/// Becomes an integer of the type that is wanted, or an Error.
+struct Integer {
+  const json& value;
+  template <class T>
+  operator T() const {  // NOLINT(google-explicit-constructor): this is what it is for
+    return base::json_integer<T>(value);
+  }
+};
 
 /// The keys of masks only where there are masks.
 json to_json(const SequenceState& state, bool masks) {
@@ -33,22 +43,25 @@ json to_json(const SequenceState& state, bool masks) {
 
 SequenceState sequence_of(const json& object) {
   SequenceState state;
-  object.at("tokens").get_to(state.tokens);
-  object.at("last").get_to(state.last);
+  state.tokens = Integer{object.at("tokens")};
+  state.last = Integer{object.at("last")};
   for (const json& shard : object.at("shards")) {
     data::ShardInfo& info = state.shards.emplace_back();
-    info = {shard.at(0), shard.at(1), shard.at(2)};
-    if (shard.size() > 3) info.mask_crc32c = shard.at(3).get<std::uint32_t>();
+    info.file = shard.at(0).get<std::string>();
+    info.tokens = Integer{shard.at(1)};
+    info.crc32c = Integer{shard.at(2)};
+    if (shard.size() > 3) info.mask_crc32c = base::json_integer<std::uint32_t>(shard.at(3));
   }
   if (object.contains("open")) {
-    state.open = data::ShardProgress{object["open"].at(0), object["open"].at(1)};
+    state.open = data::ShardProgress{Integer{object["open"].at(0)}, Integer{object["open"].at(1)}};
   }
   if (object.contains("open_mask")) {
-    state.open_mask = data::MaskProgress{object["open_mask"].at(0), object["open_mask"].at(1)};
+    state.open_mask =
+        data::MaskProgress{Integer{object["open_mask"].at(0)}, Integer{object["open_mask"].at(1)}};
   }
   state.last_learnt = object.value("last_learnt", false);
   state.answered = object.value("answered", false);
-  state.learnt = object.value("learnt", std::int64_t{0});
+  if (object.contains("learnt")) state.learnt = Integer{object["learnt"]};
   return state;
 }
 
@@ -56,21 +69,22 @@ State state_of(const json& object) {
   if (object.at("version") != kVersion) base::fail("expected version {}", kVersion);
   State state;
   const json& position = object.at("position");
-  state.position = {position.at("input"), position.at("record"), position.at("offset"),
-                    position.at("text_offset")};
+  state.position = {Integer{position.at("input")}, Integer{position.at("record")},
+                    Integer{position.at("offset")}, Integer{position.at("text_offset")}};
   const json& splitter = object.at("splitter");
-  state.splitter = {splitter.at("document"), splitter.at("piece"), splitter.at("piece_tokens")};
+  state.splitter = {Integer{splitter.at("document")}, Integer{splitter.at("piece")},
+                    Integer{splitter.at("piece_tokens")}};
   state.train = sequence_of(object.at("train"));
   state.validation = sequence_of(object.at("val"));
   object.at("dropping").get_to(state.dropping);
-  object.at("records").get_to(state.records);
-  object.at("rejected").get_to(state.rejected);
+  state.records = Integer{object.at("records")};
+  state.rejected = Integer{object.at("rejected")};
   object.at("first_rejected").get_to(state.first_rejected);
-  object.at("duplicates").get_to(state.duplicates);
-  object.at("rejected_bytes").get_to(state.rejected_bytes);
-  object.at("hashes").get_to(state.hashes);
-  object.at("text_bytes").get_to(state.text_bytes);
-  object.at("bytes_done").get_to(state.bytes_done);
+  state.duplicates = Integer{object.at("duplicates")};
+  state.rejected_bytes = Integer{object.at("rejected_bytes")};
+  state.hashes = Integer{object.at("hashes")};
+  state.text_bytes = Integer{object.at("text_bytes")};
+  state.bytes_done = Integer{object.at("bytes_done")};
   return state;
 }
 

@@ -21,4 +21,8 @@ TEST(Fail, LeavesBracesInArgumentsAlone) {
 TEST(Error, IsAStandardException) { EXPECT_THROW(fail("x"), std::runtime_error); }
 
 }  // namespace
+TEST(Error, IsOneLineWhateverItQuotes) {
+  EXPECT_STREQ(base::Error("a\nb\tc\x7f\xC3\xA9").what(), "a?b?c?\xC3\xA9");
+}
+
 }  // namespace base

@@ -198,6 +198,17 @@ TEST(Manifest, OtherVersionsAndValuesAreRefused) {
                  "key 'crc32c': expected 8 hexadecimal digits, got 'xyz'");
   expect_refused("/train/1/file", "../a.bin", "expected a name inside the folder, got '../a.bin'");
   expect_refused("/train/1", 5, "key 'train': expected a list of objects");
+  // A newline in a value does not make the message two lines.
+  expect_refused("/train/0/crc32c", "x\ny", "expected 8 hexadecimal digits, got 'x?y'");
+}
+
+TEST(Manifest, NumbersThatAreNotTheIntegersMeantAreRefused) {
+  expect_refused("/overlap", 4294967297, "key 'overlap': expected an integer from ");
+  expect_refused("/overlap", true, "key 'overlap': expected an integer from ");
+  expect_refused("/version", 1.5, "key 'version': expected an integer from ");
+  expect_refused("/documents", 1e300, "key 'documents': expected an integer from ");
+  expect_refused("/documents", 18446744073709551615ULL, "key 'documents': expected an integer ");
+  expect_refused("/inputs/0/bytes", -1, "key 'bytes': expected an integer from 0 to ");
 }
 
 TEST(Manifest, BrokenOrMissingIsRefused) {
