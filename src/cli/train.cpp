@@ -4,6 +4,8 @@
 
 #include <chrono>
 #include <csignal>
+#include <filesystem>
+#include <limits>
 #include <memory>
 
 #include "base/error.h"
@@ -24,8 +26,8 @@ constexpr double kPlainSeconds = 1;  // between two progress lines where stderr 
 struct TrainCommand {
   CommonOptions common;
   train::Options options;
-  std::optional<std::string> data, out, init, config, max_time, schedule, precision, recompute,
-      order;
+  std::vector<std::string> data;
+  std::optional<std::string> out, init, config, max_time, schedule, precision, recompute, order;
 };
 
 double now_seconds() {
@@ -48,7 +50,11 @@ const CLI::Range kFromOne(std::int64_t{1}, INT64_MAX, "POSITIVE");
 
 void add_run_options(CLI::App& command, TrainCommand& t) {
   train::Options& o = t.options;
-  command.add_option("-d,--data", t.data, "Folder of token shards, from 'gpt2 prepare'");
+  command
+      .add_option("-d,--data", t.data,
+                  "Folder of token shards, from 'gpt2 prepare'; given several times, as "
+                  "FOLDER=WEIGHT, windows of all folders are mixed in these proportions")
+      ->allow_extra_args(false);
   command.add_option("-o,--out", t.out, "Run directory to make (or to go on with: --resume)");
   command.add_flag("--resume", o.resume, "Go on with the run in --out, as if it never stopped");
   command.add_option("--config", t.config,
@@ -120,10 +126,28 @@ void add_step_options(CLI::App& command, TrainCommand& t) {
       ->check(one_of(train::order_names()));
 }
 
+/// FOLDER=WEIGHT, or a folder, of which the name may hold a '='.
+train::DataSource data_source(const std::string& word) {
+  const std::size_t equals = word.rfind('=');
+  if (equals == std::string::npos || std::filesystem::exists(word)) return {word, 1};
+  double weight = 0;
+  const std::string number = word.substr(equals + 1);
+  const bool valid = CLI::detail::lexical_cast(number, weight) && weight > 0 &&
+                     weight <= std::numeric_limits<double>::max();
+  if (!valid || equals == 0) {
+    fail_usage(
+        fmt::format("--data {}: expected a folder, or FOLDER=WEIGHT with a weight above 0", word));
+  }
+  return {word.substr(0, equals), weight};
+}
+
 /// The flags, laid over the config file where one is given.
 train::Options gather(const TrainCommand& t) {
   train::Options flags = t.options;
-  if (t.data) flags.data = *t.data;
+  if (!t.data.empty()) {
+    flags.data.emplace();
+    for (const std::string& word : t.data) flags.data->sources.push_back(data_source(word));
+  }
   if (t.out) flags.out = *t.out;
   if (t.init) flags.init = *t.init;
   if (t.schedule) flags.schedule = train::schedule_names().at(*t.schedule);
@@ -192,7 +216,7 @@ void print_header(const CommonOptions& common, const train::Trainer& trainer,
                             human_count(static_cast<double>(c.parameter_count())), c.layers,
                             c.heads, c.channels, c.context, c.vocab_size,
                             o.init ? "from " + o.init->string() : "from random weights"));
-  line("data", fmt::format("{}: {} training tokens, {} validation tokens, {}", o.data->string(),
+  line("data", fmt::format("{}: {} training tokens, {} validation tokens, {}", o.data->text(),
                            plan.train_tokens, plan.validation_tokens,
                            name_in(train::order_names(), *o.order)));
   line("steps",
@@ -312,7 +336,7 @@ void print_end(const CommonOptions& common, const train::Trainer& trainer,
   if (outcome.end == train::End::kFinished) {
     note(common, fmt::format("go on:   gpt2 generate --model {}/model", run));
     note(common, fmt::format("         gpt2 train --data {} --init {}/model --out NEW",
-                             trainer.options().data->string(), run));
+                             trainer.options().data->text(" --data "), run));
   } else {
     note(common, fmt::format("resume:  gpt2 train --out {} --resume", run));
   }

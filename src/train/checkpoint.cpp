@@ -28,6 +28,15 @@ std::optional<std::int64_t> step_of_name(const std::string& name) {
 
 std::string hex(std::uint32_t checksum) { return fmt::format("{:08x}", checksum); }
 
+data::LoaderState loader_from(const Json& json) {
+  return {json.at("seed").get<std::uint64_t>(), json.at("epoch").get<std::int64_t>(),
+          json.at("window").get<std::int64_t>()};
+}
+
+Json to_json(const data::LoaderState& loader) {
+  return {{"seed", loader.seed}, {"epoch", loader.epoch}, {"window", loader.window}};
+}
+
 CheckpointState state_from(const Json& json, const base::Path& file) {
   if (json.at("version").get<int>() != kVersion) {
     base::fail("{}: expected version {}, got {}; it was written by another version of gpt2",
@@ -36,10 +45,11 @@ CheckpointState state_from(const Json& json, const base::Path& file) {
   CheckpointState state;
   state.step = json.at("step").get<std::int64_t>();
   state.tokens = json.at("tokens").get<std::int64_t>();
-  const Json& loader = json.at("loader");
-  state.loader.seed = loader.at("seed").get<std::uint64_t>();
-  state.loader.epoch = loader.at("epoch").get<std::int64_t>();
-  state.loader.window = loader.at("window").get<std::int64_t>();
+  if (json.contains("loaders")) {
+    for (const Json& loader : json["loaders"]) state.loaders.push_back(loader_from(loader));
+  } else {
+    state.loaders = {loader_from(json.at("loader"))};
+  }
   state.config = config_from_json(json.at("config"), file);
   state.backend = json.at("choices").at("backend").get<std::string>();
   state.threads = json.at("choices").at("threads").get<int>();
@@ -100,16 +110,18 @@ base::Path save_checkpoint(const base::Path& run, const CheckpointState& state,
       hex(model::save_parameters(folder.temporary() / kParameters, parameters));
   checksums[kAdamM] = hex(model::save_parameters(folder.temporary() / kAdamM, m));
   checksums[kAdamV] = hex(model::save_parameters(folder.temporary() / kAdamV, v));
-  const Json json = {{"version", kVersion},
-                     {"step", state.step},
-                     {"tokens", state.tokens},
-                     {"loader",
-                      {{"seed", state.loader.seed},
-                       {"epoch", state.loader.epoch},
-                       {"window", state.loader.window}}},
-                     {"config", config_to_json(state.config)},
-                     {"choices", {{"backend", state.backend}, {"threads", state.threads}}},
-                     {"crc32c", checksums}};
+  Json json = {{"version", kVersion}, {"step", state.step}, {"tokens", state.tokens}};
+  if (state.loaders.size() == 1) {
+    json["loader"] = to_json(state.loaders.front());
+  } else {
+    json["loaders"] = Json::array();
+    for (const data::LoaderState& loader : state.loaders) {
+      json["loaders"].push_back(to_json(loader));
+    }
+  }
+  json["config"] = config_to_json(state.config);
+  json["choices"] = {{"backend", state.backend}, {"threads", state.threads}};
+  json["crc32c"] = checksums;
   base::write_file(folder.temporary() / kState, json.dump(2) + "\n");
   folder.commit(/*replace=*/true);
   return path;

@@ -19,7 +19,7 @@ namespace train {
 struct CheckpointState {
   std::int64_t step = 0;  ///< steps done: the next one to do
   std::int64_t tokens = 0;
-  data::LoaderState loader;
+  std::vector<data::LoaderState> loaders;  ///< of each folder of the data
   model::Config config;
   std::string backend;  ///< Backend::description() of the sitting that wrote it
   int threads = 0;

@@ -19,26 +19,64 @@ base::Path absolute_path(const base::Path& path) {
   return result.has_filename() ? result : result.parent_path();  // "run/" is "run"
 }
 
-/// Tells whether two folders hold the same tokens, from a few hundred samples of them; reading all
+/// A hash of the number of tokens of a split and of a few hundred samples of them; reading all
 /// would take minutes for a large corpus.
-std::string fingerprint(const data::TokenStream& train, const data::TokenStream& validation) {
+std::uint64_t sample(const data::TokenStream& stream, std::uint64_t hash) {
   constexpr std::int64_t kSamples = 256, kTokens = 16;
   constexpr std::int64_t kAnyId = 65536;  // ids are checked when they are trained on
   std::array<std::int32_t, kTokens> block{};
+  const std::int64_t total = stream.tokens();
+  hash = base::fnv1a64(std::as_bytes(std::span(&total, 1)), hash);
+  for (std::int64_t i = 0; i < kSamples && total >= kTokens; ++i) {
+    const std::int64_t first = (total - kTokens) * i / (kSamples - 1);
+    stream.read(first, kAnyId, block);
+    hash = base::fnv1a64(std::as_bytes(std::span(block)), hash);
+    if (!stream.has_masks()) continue;
+    stream.ignore_given(first, block);
+    hash = base::fnv1a64(std::as_bytes(std::span(block)), hash);
+  }
+  return hash;
+}
+
+/// Tells whether two runs train on the same tokens, mixed in the same way.
+template <class Sources>
+std::string fingerprint(const Sources& sources) {
   std::uint64_t hash = base::fnv1a64({});
-  for (const data::TokenStream* stream : {&train, &validation}) {
-    const std::int64_t total = stream->tokens();
-    hash = base::fnv1a64(std::as_bytes(std::span(&total, 1)), hash);
-    for (std::int64_t i = 0; i < kSamples && total >= kTokens; ++i) {
-      const std::int64_t first = (total - kTokens) * i / (kSamples - 1);
-      stream->read(first, kAnyId, block);
-      hash = base::fnv1a64(std::as_bytes(std::span(block)), hash);
-      if (!stream->has_masks()) continue;
-      stream->ignore_given(first, block);
-      hash = base::fnv1a64(std::as_bytes(std::span(block)), hash);
-    }
+  for (const auto& source : sources) {
+    hash = sample(source.validation, sample(source.train, hash));
+    if (sources.size() > 1) hash = base::fnv1a64(std::as_bytes(std::span(&source.share, 1)), hash);
   }
   return fmt::format("{:016x}", hash);
+}
+
+DataMix absolute_paths(DataMix mix) {
+  for (DataSource& source : mix.sources) source.folder = absolute_path(source.folder);
+  return mix;
+}
+
+/// Refuses what cannot be mixed: a folder named twice, ids of different tokenizers.
+template <class Sources>
+void check_mixture(const Sources& sources) {
+  if (sources.size() < 2) return;
+  const auto& first = sources.front();
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    const auto& source = sources[i];
+    for (std::size_t k = 0; k < i; ++k) {
+      if (sources[k].folder == source.folder) base::fail("--data names {} twice", source.folder);
+    }
+    if (!source.train.has_manifest()) {
+      base::fail(
+          "{} has no {} that says which tokenizer made it; mix folders of 'gpt2 prepare' only",
+          source.folder, data::kManifestName);
+    }
+    if (source.train.manifest()->vocab_hash != first.train.manifest()->vocab_hash) {
+      base::fail(
+          "{} and {} were prepared with different tokenizers (vocab_hash {} and {}); prepare both "
+          "with one",
+          first.folder, source.folder, first.train.manifest()->vocab_hash,
+          source.train.manifest()->vocab_hash);
+    }
+  }
 }
 
 }  // namespace
@@ -62,32 +100,64 @@ void Trainer::State::begin_options(const Options& given) {
   if (!given.data) base::fail("train: no data given; add --data DIR (made by 'gpt2 prepare')");
   options = given;
   options.out = out;
-  options.data = absolute_path(*given.data);
+  options.data = absolute_paths(*given.data);
   if (given.init) options.init = absolute_path(*given.init);
-  open_data(*options.data);
+  open_data();
   std::optional<model::Config> init;
   if (options.init) init = model::read_config(*options.init);
   plan = resolve(options, data_facts(), init);
-  facts = {plan.config, fingerprint(train_stream, validation_stream), {}};
+  facts = {plan.config, fingerprint(sources), {}};
 }
 
-void Trainer::State::open_data(const base::Path& folder) {
-  train_stream = data::TokenStream::open(folder, data::Split::kTrain);
-  validation_stream = data::TokenStream::open(folder, data::Split::kValidation);
-  train_stream.check_in_background();
-  validation_stream.check_in_background();
+void Trainer::State::open_data() {
+  double sum = 0;
+  for (const DataSource& source : options.data->sources) sum += source.weight;
+  for (const DataSource& source : options.data->sources) {
+    sources.push_back({source.folder.string(), source.weight / sum,
+                       data::TokenStream::open(source.folder, data::Split::kTrain),
+                       data::TokenStream::open(source.folder, data::Split::kValidation)});
+  }
+  check_mixture(sources);
+  for (Source& source : sources) {
+    source.train.check_in_background();
+    source.validation.check_in_background();
+  }
+}
+
+bool Trainer::State::has_masks() const {
+  return std::ranges::any_of(sources, [](const Source& s) { return s.train.has_masks(); });
 }
 
 DataFacts Trainer::State::data_facts() const {
-  DataFacts result{
-      options.data->string(), train_stream.tokens(), validation_stream.tokens(), {}, {}};
-  if (const auto& manifest = train_stream.manifest()) {
+  DataFacts result;
+  for (const Source& source : sources) {
+    result.parts.push_back(
+        {source.folder, source.train.tokens(), source.validation.tokens(), source.share});
+    result.train_tokens += source.train.tokens();
+    result.validation_tokens += source.validation.tokens();
+  }
+  const Source& first = sources.front();  // a mixture has one tokenizer
+  result.folder = first.folder;
+  if (const auto& manifest = first.train.manifest()) {
     result.vocab_size = manifest->vocab_size;
     if (manifest->end_of_text >= 0) {
       result.end_of_text = static_cast<std::int32_t>(manifest->end_of_text);
     }
   }
   return result;
+}
+
+void Trainer::State::build_loader() {
+  std::vector<data::Loader> loaders;
+  std::vector<double> shares;
+  for (const Source& source : sources) {
+    // Folders of equal length are shuffled differently.
+    const std::uint64_t seed = *options.seed + loaders.size();
+    loaders.emplace_back(source.train, 1, plan.length, *options.order, seed,
+                         plan.config.vocab_size);
+    shares.push_back(source.share);
+  }
+  loader.emplace(std::move(loaders), std::move(shares), plan.micro_batch, plan.length);
 }
 
 /// Takes the run's own options from train.json, lays over them what may differ, and refuses what
@@ -100,18 +170,18 @@ void Trainer::State::resume_options(const Options& given) {
   facts = record.facts;
   options = record.options;
   options.out = out;
-  if (given.data) options.data = absolute_path(*given.data);
+  if (given.data) options.data = absolute_paths(*given.data);
   if (!options.data) base::fail("{}/train.json: the key 'data' is missing", out.string());
-  open_data(*options.data);
-  if (fingerprint(train_stream, validation_stream) != facts.data_fingerprint) {
+  open_data();
+  if (fingerprint(sources) != facts.data_fingerprint) {
     if (!given.data) {
       base::fail(
           "{}: the tokens are not those that the run in {} was begun with; restore them or "
           "start a new run",
-          options.data->string(), out.string());
+          options.data->text(), out.string());
     }
-    wrong.push_back(
-        fmt::format("--data {} (its tokens differ from the run's)", given.data->string()));
+    wrong.push_back(fmt::format("--data {} ({} differ from the run's)", given.data->text(),
+                                sources.size() == 1 ? "its tokens" : "their tokens or weights"));
   }
   for (auto member : {&Options::validate_every, &Options::sample_every, &Options::checkpoint_every,
                       &Options::keep_checkpoints}) {
@@ -123,7 +193,7 @@ void Trainer::State::resume_options(const Options& given) {
   plan = resolve(options, data_facts(), options.init ? std::optional(facts.config) : std::nullopt);
   if (given.epochs) {
     const std::int64_t steps =
-        steps_of_epochs(*given.epochs, plan.train_tokens, plan.length, plan.batch_tokens);
+        steps_of_epochs(*given.epochs, plan.train_windows, plan.length, plan.batch_tokens);
     if (steps != plan.steps) {
       wrong.push_back(fmt::format("--epochs {} (that is {} steps, the run has {})", *given.epochs,
                                   steps, plan.steps));
@@ -189,15 +259,14 @@ void Trainer::State::build_model() {
   }
   m = model::ParameterSet(plan.config);
   v = model::ParameterSet(plan.config);
-  loader.emplace(train_stream, plan.micro_batch, plan.length, *options.order, *options.seed,
-                 plan.config.vocab_size);
+  build_loader();
   if (checkpoint) {
     if (state.config != plan.config) {
       base::fail("{}: another model than train.json's", checkpoint->folder.string());
     }
     load_checkpoint(checkpoint->folder, model->parameters(), m, v);
     model->pack();
-    loader->restore(state.loader);
+    loader->restore(state.loaders);
     first_step = state.step;
     if (state.backend != backend_description) {
       notes.push_back(

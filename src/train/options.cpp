@@ -50,6 +50,16 @@ double parse_duration(std::string_view text) {
   return value * scale;
 }
 
+std::string DataMix::text(std::string_view between) const {
+  if (sources.size() == 1) return sources.front().folder.string();
+  std::string words;
+  for (const DataSource& source : sources) {
+    words +=
+        fmt::format("{}{}={}", words.empty() ? "" : between, source.folder.string(), source.weight);
+  }
+  return words;
+}
+
 namespace {
 
 template <class T>
@@ -76,6 +86,13 @@ template <class T>
 Json to_json_value(const T& value) {
   if constexpr (std::is_same_v<T, base::Path>) {
     return value.string();
+  } else if constexpr (std::is_same_v<T, DataMix>) {
+    if (value.sources.size() == 1) return value.sources.front().folder.string();
+    Json list = Json::array();
+    for (const DataSource& source : value.sources) {
+      list.push_back({{"folder", source.folder.string()}, {"weight", source.weight}});
+    }
+    return list;
   } else if constexpr (kIsChoice<T>) {
     for (const auto& [name, choice] : names_of<T>()) {
       if (choice == value) return name;
@@ -113,9 +130,29 @@ T integer_from(const Place& place, const Json& json) {
   fail_type(place, "a whole number", json);
 }
 
+/// A folder, or a list of {"folder", "weight"}.
+DataMix mix_from(const Place& place, const Json& json) {
+  if (json.is_string()) return base::Path(json.get<std::string>());
+  constexpr std::string_view kExpected =
+      R"(a folder, or a list of {"folder": text, "weight": number above 0})";
+  if (!json.is_array() || json.empty()) fail_type(place, kExpected, json);
+  DataMix mix;
+  for (const Json& entry : json) {
+    const bool named = entry.is_object() && entry.contains("folder") && entry["folder"].is_string();
+    const bool weighed = !named || !entry.contains("weight") || entry["weight"].is_number();
+    if (!named || !weighed) fail_type(place, kExpected, entry);
+    const double weight = entry.value("weight", 1.0);
+    if (!(weight > 0) || !std::isfinite(weight)) fail_type(place, kExpected, entry);
+    mix.sources.push_back({entry["folder"].get<std::string>(), weight});
+  }
+  return mix;
+}
+
 template <class T>
 T from_json_value(const Place& place, const Json& json) {
-  if constexpr (kIsChoice<T>) {
+  if constexpr (std::is_same_v<T, DataMix>) {
+    return mix_from(place, json);
+  } else if constexpr (kIsChoice<T>) {
     const auto& names = names_of<T>();
     if (json.is_string()) {
       const auto found = names.find(json.get<std::string>());

@@ -194,7 +194,7 @@ void choose_steps(Options& o, Plan& plan) {
   if (!o.steps) {
     const double epochs = o.epochs.value_or(1.0);
     require(epochs > 0 && epochs <= 1e9, "epochs", "more than 0", epochs);
-    o.steps = steps_of_epochs(epochs, plan.train_tokens, plan.length, plan.batch_tokens);
+    o.steps = steps_of_epochs(epochs, plan.train_windows, plan.length, plan.batch_tokens);
     o.epochs.reset();
   }
   plan.steps = *o.steps;
@@ -216,13 +216,38 @@ std::int64_t choose_every(std::optional<std::int64_t>& option, std::string_view 
   return every;
 }
 
+std::vector<DataFacts::Part> parts_of(const DataFacts& facts) {
+  if (!facts.parts.empty()) return facts.parts;
+  return {{facts.folder, facts.train_tokens, facts.validation_tokens, 1}};
+}
+
+/// How often, and how many windows of each folder.
+void choose_validation(Options& o, Plan& plan, const std::vector<DataFacts::Part>& parts) {
+  const std::int64_t most = std::clamp(kValidationBatches * plan.batch_tokens / plan.length,
+                                       kFewestWindows, kMostWindows);
+  for (const DataFacts::Part& part : parts) {
+    const std::int64_t windows =
+        std::max<std::int64_t>(0, part.validation_tokens - 1) / plan.length;
+    const auto share = static_cast<std::int64_t>(std::ceil(part.share * static_cast<double>(most)));
+    plan.validation_shares.push_back(std::min(windows, share));
+    plan.validation_windows += plan.validation_shares.back();
+  }
+  plan.validate_every =
+      choose_every(o.validate_every, "val-every", plan.steps, kValidationShare, kValidationEvery);
+  if (plan.validation_windows == 0 && plan.validate_every > 0) {
+    plan.validate_every = 0;
+    plan.lowered.push_back(
+        fmt::format("no validation: its {} tokens are fewer than one window of {} + 1",
+                    plan.validation_tokens, plan.length));
+  }
+}
+
 }  // namespace
 
-std::int64_t steps_of_epochs(double epochs, std::int64_t train_tokens, std::int64_t length,
+std::int64_t steps_of_epochs(double epochs, std::int64_t train_windows, std::int64_t length,
                              std::int64_t batch_tokens) {
-  const std::int64_t windows = (train_tokens - 1) / length;
   const double batches =
-      epochs * static_cast<double>(windows * length) / static_cast<double>(batch_tokens);
+      epochs * static_cast<double>(train_windows * length) / static_cast<double>(batch_tokens);
   constexpr double kRounding = 1e-9;  // 3 epochs of 1/3 batch are one step, not two
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(batches - kRounding)));
 }
@@ -235,29 +260,22 @@ Plan resolve(Options& options, const DataFacts& facts, const std::optional<model
   plan.length = plan.config.context;
   plan.train_tokens = facts.train_tokens;
   plan.validation_tokens = facts.validation_tokens;
-  if (plan.train_tokens < plan.length + 1) {
-    base::fail(
-        "{}: {} training tokens are too few for one window of {} + 1; lower --context or "
-        "prepare more text",
-        facts.folder, plan.train_tokens, plan.length);
+  const std::vector<DataFacts::Part> parts = parts_of(facts);
+  for (const DataFacts::Part& part : parts) {
+    if (part.train_tokens < plan.length + 1) {
+      base::fail(
+          "{}: {} training tokens are too few for one window of {} + 1; lower --context or "
+          "prepare more text",
+          part.folder, part.train_tokens, plan.length);
+    }
+    plan.train_windows += (part.train_tokens - 1) / plan.length;
   }
   choose_batch(o, plan);
   choose_steps(o, plan);
   plan.learning_rate = *o.learning_rate;
   plan.min_learning_rate = *o.min_learning_rate;
 
-  const std::int64_t windows = std::max<std::int64_t>(0, plan.validation_tokens - 1) / plan.length;
-  plan.validation_windows =
-      std::min(windows, std::clamp(kValidationBatches * plan.batch_tokens / plan.length,
-                                   kFewestWindows, kMostWindows));
-  plan.validate_every =
-      choose_every(o.validate_every, "val-every", plan.steps, kValidationShare, kValidationEvery);
-  if (windows == 0 && plan.validate_every > 0) {
-    plan.validate_every = 0;
-    plan.lowered.push_back(
-        fmt::format("no validation: its {} tokens are fewer than one window of {} + 1",
-                    plan.validation_tokens, plan.length));
-  }
+  choose_validation(o, plan, parts);
   plan.sample_every =
       choose_every(o.sample_every, "sample-every", plan.steps, kSampleShare, kSampleEvery);
   plan.checkpoint_every = choose_every(o.checkpoint_every, "checkpoint-every", plan.steps,

@@ -17,6 +17,14 @@ struct DataFacts {
   std::int64_t validation_tokens = 0;
   std::optional<std::int64_t> vocab_size;   ///< the manifest's
   std::optional<std::int32_t> end_of_text;  ///< the manifest's
+  /// Each folder of a mixture; none: there is one folder, of the tokens above.
+  struct Part {
+    std::string folder;
+    std::int64_t train_tokens = 0;
+    std::int64_t validation_tokens = 0;
+    double share = 1;  ///< of the windows; the sum is 1
+  };
+  std::vector<Part> parts = {};
 };
 
 /// Replaces every absent option (but init, epochs and max_seconds) by its effective value and says
@@ -31,8 +39,11 @@ struct DataFacts {
 /// that was given is never changed.
 Plan resolve(Options& options, const DataFacts& facts, const std::optional<model::Config>& init);
 
+/// With several folders an epoch is as many windows as all of them hold; validation takes windows
+/// of each by its share, at least one where it has one.
+///
 /// Steps that so many epochs come to: the last batch of the last epoch may reach into the next one.
-std::int64_t steps_of_epochs(double epochs, std::int64_t train_tokens, std::int64_t length,
+std::int64_t steps_of_epochs(double epochs, std::int64_t train_windows, std::int64_t length,
                              std::int64_t batch_tokens);
 
 /// Throws Error when training by `plan` needs more than `free_bytes`, with both figures and the

@@ -21,11 +21,29 @@ namespace train {
 
 enum class Schedule : std::uint8_t { kCosine, kLinear, kConstant };
 
+/// A folder of data, and how much of a mixture comes from it.
+struct DataSource {
+  base::Path folder;  ///< a prepared folder, or one of llm.c's shards
+  double weight = 1;  ///< relative to the others
+  bool operator==(const DataSource&) const = default;
+};
+
+/// One folder, or several that are mixed.
+struct DataMix {
+  std::vector<DataSource> sources;
+
+  DataMix() = default;
+  DataMix(base::Path folder) : sources{{std::move(folder), 1}} {}  // NOLINT: one is a mixture
+  /// "a", or "a=0.7 b=0.3", as the command line has them.
+  std::string text(std::string_view between = " ") const;
+  bool operator==(const DataMix&) const = default;
+};
+
 /// What the user asked for, by flags or by a config file, under the same names (learning_rate is
 /// "lr", the rest as spelled, with dashes). An absent value is chosen by resolve()'s rules; a
 /// present one is never changed. All values present is what RUN/train.json holds.
 struct Options {
-  std::optional<base::Path> data;     ///< a prepared folder, or one of llm.c's shards
+  std::optional<DataMix> data;
   std::optional<base::Path> out;      ///< the run directory
   std::optional<base::Path> init;     ///< a model directory to start from
   std::optional<std::string> preset;  ///< or a preset's name (default 124m)
@@ -91,7 +109,9 @@ struct Plan {
   std::int64_t validate_every = 0, sample_every = 0, checkpoint_every = 0;
   std::int64_t train_tokens = 0;  ///< in the data
   std::int64_t validation_tokens = 0;
-  std::int64_t validation_windows = 0;  ///< windows of T that one validation takes
+  std::int64_t train_windows = 0;               ///< windows of T in an epoch, of all folders
+  std::int64_t validation_windows = 0;          ///< windows of T that one validation takes
+  std::vector<std::int64_t> validation_shares;  ///< those of each folder
   std::vector<std::string> lowered;  ///< one sentence for each default that was fitted to the data
 };
 

@@ -58,8 +58,8 @@ void Trainer::State::start(const Callbacks& callbacks) {
 
 /// Targets of the next step that count, before any of them is read.
 std::int64_t Trainer::State::count_targets() const {
-  if (!train_stream.has_masks()) return plan.batch_tokens;
-  data::Loader ahead = *loader;
+  if (!has_masks()) return plan.batch_tokens;
+  data::Mixer ahead = *loader;
   std::int64_t count = 0;
   for (std::int64_t i = 0; i < plan.accumulation; ++i) {
     count += ahead.count_targets();
@@ -74,14 +74,13 @@ double Trainer::State::accumulate(std::int64_t step, std::int64_t targets_in_all
   model->zero_gradients();
   double sum = 0;
   for (std::int64_t i = 0; i < plan.accumulation; ++i) {
-    const data::LoaderState position = loader->state();
+    const std::vector<data::LoaderState> position = loader->state();
     loader->next(inputs, targets);
     const double loss = model->forward_backward(inputs, targets, static_cast<float>(mean));
     if (!std::isfinite(loss)) {
       fail_not_finite(
           step, "loss", loss,
-          fmt::format("micro-batch {} of {}, epoch {}, window {} of {}", i + 1, plan.accumulation,
-                      position.epoch, position.window, loader->windows()));
+          fmt::format("micro-batch {} of {}, {}", i + 1, plan.accumulation, place(position, true)));
     }
     sum += loss;
   }
@@ -95,7 +94,7 @@ StepReport Trainer::State::train_step(std::int64_t step) {
   const std::int64_t count = count_targets();
   StepReport report;
   report.step = step;
-  if (train_stream.has_masks()) report.targets = count;
+  if (has_masks()) report.targets = count;
   if (count > 0) {
     report.loss = accumulate(step, count);
     update(step, report);
@@ -119,9 +118,8 @@ double Trainer::State::rate_at(std::int64_t step) const {
 void Trainer::State::update(std::int64_t step, StepReport& report) {
   report.grad_norm = model->gradient_norm();
   if (!std::isfinite(report.grad_norm)) {
-    const data::LoaderState after = loader->state();
     fail_not_finite(step, "gradient norm", report.grad_norm,
-                    fmt::format("the batch before epoch {}, window {}", after.epoch, after.window));
+                    "the batch before " + place(loader->state(), false));
   }
   kernels::AdamW hyper;
   hyper.learning_rate = static_cast<float>(rate_at(step));
@@ -147,25 +145,52 @@ void Trainer::State::fail_not_finite(std::int64_t step, std::string_view what, d
       step, what, value, where, plan.learning_rate, plan.warmup_steps);
 }
 
-/// Mean loss over the targets that count in windows spread evenly over the validation split: the
-/// same ones every time. Nothing where none counts.
+/// "epoch 0, window 3 of 26", and of which folder where there are several.
+std::string Trainer::State::place(const std::vector<data::LoaderState>& states,
+                                  bool windows) const {
+  std::string text;
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    if (i > 0) text += "; ";
+    if (states.size() > 1) text += sources[i].folder + " ";
+    text += fmt::format("epoch {}, window {}", states[i].epoch, states[i].window);
+    if (windows) text += fmt::format(" of {}", loader->loaders()[i].windows());
+  }
+  return text;
+}
+
+/// The folders' validation losses, averaged by their shares; those without one do not count.
 std::optional<double> Trainer::State::validate() {
+  double sum = 0;
+  double shares = 0;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    const auto loss = validate(sources[i], plan.validation_shares[i]);
+    if (!loss) continue;
+    sum += sources[i].share * *loss;
+    shares += sources[i].share;
+  }
+  if (shares == 0) return std::nullopt;
+  return sum / shares;
+}
+
+/// Mean loss over the targets that count in windows spread evenly over a validation split: the same
+/// ones every time. Nothing where none counts.
+std::optional<double> Trainer::State::validate(const Source& source, std::int64_t windows) {
   const std::int64_t length = plan.length;
-  const std::int64_t all = (plan.validation_tokens - 1) / length;
+  const std::int64_t all = (source.validation.tokens() - 1) / length;
   std::vector<std::int32_t> window(static_cast<std::size_t>(length + 1));
   double sum = 0;
   std::int64_t counted = 0;
-  for (std::int64_t done = 0; done < plan.validation_windows;) {
-    const std::int64_t rows = std::min(plan.micro_batch, plan.validation_windows - done);
+  for (std::int64_t done = 0; done < windows;) {
+    const std::int64_t rows = std::min(plan.micro_batch, windows - done);
     for (std::int64_t row = 0; row < rows; ++row, ++done) {
-      const std::int64_t first = all * done / plan.validation_windows * length;
-      validation_stream.read(first, plan.config.vocab_size, window);
+      const std::int64_t first = all * done / windows * length;
+      source.validation.read(first, plan.config.vocab_size, window);
       std::copy(window.begin(), window.end() - 1, inputs.begin() + row * length);
       std::copy(window.begin() + 1, window.end(), targets.begin() + row * length);
       const auto begin = static_cast<std::size_t>(row * length);
       const auto size = static_cast<std::size_t>(length);
-      validation_stream.ignore_given(first + 1, std::span(targets).subspan(begin, size));
-      counted += validation_stream.count_learnt(first + 1, length);
+      source.validation.ignore_given(first + 1, std::span(targets).subspan(begin, size));
+      counted += source.validation.count_learnt(first + 1, length);
     }
     const auto count = static_cast<std::size_t>(rows * length);
     sum += model->evaluate(std::span(inputs).first(count), std::span(targets).first(count), rows,
@@ -255,7 +280,9 @@ bool Trainer::finished() const { return state_->finished; }
 
 std::optional<base::Path> Trainer::tokenizer_folder() const {
   const Options& options = state_->options;
-  if (has_tokenizer(*options.data)) return options.data;
+  for (const DataSource& source : options.data->sources) {
+    if (has_tokenizer(source.folder)) return source.folder;
+  }
   if (options.init && has_tokenizer(*options.init)) return options.init;
   return std::nullopt;
 }

@@ -26,8 +26,14 @@ struct Trainer::State {
   std::int64_t first_step = 0;
   std::vector<std::string> notes;  // of the opening, told when the run starts
 
-  data::TokenStream train_stream, validation_stream;
-  std::optional<data::Loader> loader;
+  /// A folder of the data. Loaders point into them.
+  struct Source {
+    std::string folder;
+    double share = 1;  // of the windows; the sum is 1
+    data::TokenStream train, validation;
+  };
+  std::vector<Source> sources;
+  std::optional<data::Mixer> loader;
   model::MemoryPlan memory;
   std::string backend_description;
   std::optional<model::Gpt2> model;
@@ -41,7 +47,9 @@ struct Trainer::State {
   // opening.cpp
   explicit State(const Options& given);
   void begin_options(const Options& given);
-  void open_data(const base::Path& folder);
+  void open_data();
+  bool has_masks() const;
+  void build_loader();
   DataFacts data_facts() const;
   void resume_options(const Options& given);
   kernels::CpuChoice choose_cpu();
@@ -56,7 +64,9 @@ struct Trainer::State {
   StepReport train_step(std::int64_t step);
   [[noreturn]] void fail_not_finite(std::int64_t step, std::string_view what, double value,
                                     const std::string& where);
+  std::string place(const std::vector<data::LoaderState>& states, bool windows) const;
   std::optional<double> validate();
+  std::optional<double> validate(const Source& source, std::int64_t windows);
   void write_sample(const Callbacks& callbacks, std::int64_t steps_done);
   void write_checkpoint(const Callbacks& callbacks, std::int64_t steps_done);
   End loop(const Callbacks& callbacks, const std::optional<base::Path>& tokenizer,

@@ -309,4 +309,50 @@ TEST_F(TrainCommand, HelpNamesEveryFlag) {
   model_testing::expect_help("train", flags);
 }
 
+TEST_F(TrainCommand, MixesFoldersByWeightAndGoesOnAfterAKill) {
+  train::make_data(folder_ / "other", {.train_tokens = 145, .seed = 9});
+  constexpr int kSteps = 2000;
+  auto words = with(arguments("whole", kSteps), {"--data", (folder_ / "other").string() + "=0.25"});
+  words[1] += "=0.75";
+  const Ran whole = train_command(words);
+  ASSERT_EQ(whole.code, 0) << whole.err;
+  const std::string mix =
+      (folder_ / "data").string() + "=0.75 " + (folder_ / "other").string() + "=0.25";
+  EXPECT_THAT(whole.err, HasSubstr("data     " + mix + ": 354 training tokens, 82 validation"));
+  EXPECT_THAT(whole.err,
+              HasSubstr("gpt2 train --data " + (folder_ / "data").string() + "=0.75 --data " +
+                        (folder_ / "other").string() + "=0.25 --init"));
+  *(std::find(words.begin(), words.end(), "--out") + 1) = folder_ / "run";
+  Process process(with(words, {"--checkpoint-every", "100"}), folder_ / "err");
+  wait_for_lines("run", 250);
+  process.signal(SIGKILL);
+  process.wait();
+  const Ran resumed = train_command({"--out", folder_ / "run", "--resume"});
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_THAT(resumed.err, HasSubstr("resumed at step "));
+  expect_same_runs("whole", "run");
+  const auto state =
+      train::check_checkpoint(train::list_checkpoints(folder_ / "run").back().folder);
+  ASSERT_EQ(state.loaders.size(), 2U);
+  EXPECT_EQ(state.loaders[0].epoch * 26 + state.loaders[0].window, 6000);  // of 8000 windows
+}
+
+TEST_F(TrainCommand, TellsWeightsFromFolders) {
+  std::filesystem::rename(folder_ / "data", folder_ / "data=2");
+  auto words = arguments("run", 2);
+  words[1] = folder_ / "data=2";  // a folder of this name is one
+  EXPECT_EQ(train_command(words).code, 0);
+  EXPECT_EQ(train::read_options(folder_ / "run" / "train.json").data->text(),
+            (folder_ / "data=2").string());
+  words[1] += "=0.5";  // alone, with any weight
+  *(std::find(words.begin(), words.end(), "--out") + 1) = folder_ / "again";
+  EXPECT_EQ(train_command(words).code, 0);
+  expect_same_runs("run", "again");
+  for (const char* weight : {"0", "-1", "nan", "inf", "much", ""}) {
+    words[1] = std::string("x=") + weight;
+    expect_failure(train_command(words), 2, words[1] + ": expected a folder, or FOLDER=WEIGHT");
+  }
+  expect_failure(train_command(with(words, {"--data"})), 2, "--data");
+}
+
 }  // namespace

@@ -46,7 +46,8 @@ std::vector<float> values_of(const model::ParameterSet& set) {
 class Checkpoints : public testing::Test {
  protected:
   base::Path save(std::int64_t step) {
-    const CheckpointState state{step, step * 64, {5, 2, 7}, small_config(), "test", 3};
+    const CheckpointState state{step,           step * 64, {data::LoaderState{5, 2, 7}},
+                                small_config(), "test",    3};
     return save_checkpoint(folder_.path(), state, filled(1), filled(1000), filled(2000));
   }
   void damage(const base::Path& file) {
@@ -57,13 +58,25 @@ class Checkpoints : public testing::Test {
   TemporaryFolder folder_;
 };
 
+TEST_F(Checkpoints, KeepThePlaceInEachFolder) {
+  const std::vector<data::LoaderState> loaders = {{5, 2, 7}, {6, 0, 1}};
+  const CheckpointState state{1, 64, loaders, small_config(), "test", 3};
+  const base::Path path =
+      save_checkpoint(folder_.path(), state, filled(1), filled(1000), filled(2000));
+  EXPECT_EQ(check_checkpoint(path).loaders, loaders);
+  // One folder is kept as it was before there were several.
+  const Json json = Json::parse(base::read_file(save(2) / "state.json"));
+  EXPECT_EQ(json.at("loader").dump(), R"({"seed":5,"epoch":2,"window":7})");
+  EXPECT_FALSE(json.contains("loaders"));
+}
+
 TEST_F(Checkpoints, ComeBackAsTheyWere) {
   const base::Path path = save(1000);
   EXPECT_EQ(path, folder_ / "checkpoints" / "step_00001000");
   const CheckpointState state = check_checkpoint(path);
   EXPECT_EQ(state.step, 1000);
   EXPECT_EQ(state.tokens, 64000);
-  EXPECT_EQ(state.loader, (data::LoaderState{5, 2, 7}));
+  EXPECT_EQ(state.loaders, (std::vector<data::LoaderState>{{5, 2, 7}}));
   EXPECT_EQ(state.config, small_config());
   EXPECT_EQ(state.backend, "test");
   EXPECT_EQ(state.threads, 3);

@@ -30,7 +30,7 @@ class ConfigFile : public testing::Test {
 
 TEST_F(ConfigFile, ReadsBackEveryOption) {
   Options o;
-  o.data = "/a/data";
+  o.data = base::Path("/a/data");
   o.out = "/a/run";
   o.init = "/a/model";
   o.preset = "37m";
@@ -89,7 +89,7 @@ TEST_F(ConfigFile, NamesWhatIsWrong) {
             "key 'threads': expected a whole number, got 4294967297");
   EXPECT_EQ(refusal(R"({"order": "random"})"),
             "key 'order': expected one of sequential, shuffled, got \"random\"");
-  EXPECT_EQ(refusal(R"({"data": 3})"), "key 'data': expected a string, got 3");
+  EXPECT_EQ(refusal(R"({"out": 3})"), "key 'out': expected a string, got 3");
   EXPECT_EQ(refusal("[1]"), "expected a JSON object of options, got something else");
   EXPECT_EQ(refusal("{"), "expected a JSON object of options, got broken JSON");
 }

@@ -44,7 +44,8 @@ TEST(Plan, KeepsItsDefaultsOnLargeData) {
 TEST(Plan, MakesEveryOptionEffective) {
   Options o;
   plan_of(o, 1'000'000);
-  o.init = o.data = o.out = "x";
+  o.init = o.out = "x";
+  o.data = base::Path("x");
   o.epochs = 1;
   o.max_seconds = 1;
   o.resume = true;
@@ -137,9 +138,9 @@ TEST(Plan, CountsEpochs) {
   o.batch_tokens = 30;
   o.epochs = 3;
   EXPECT_EQ(plan_of(o, 101).steps, 10);
-  EXPECT_EQ(steps_of_epochs(1, 101, 10, 30), 4);
-  EXPECT_EQ(steps_of_epochs(0.5, 101, 10, 30), 2);
-  EXPECT_EQ(steps_of_epochs(1e-6, 101, 10, 30), 1);
+  EXPECT_EQ(steps_of_epochs(1, 10, 10, 30), 4);
+  EXPECT_EQ(steps_of_epochs(0.5, 10, 10, 30), 2);
+  EXPECT_EQ(steps_of_epochs(1e-6, 10, 10, 30), 1);
 }
 
 TEST(Plan, TakesTheVocabularyFromTheData) {
