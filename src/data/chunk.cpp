@@ -7,6 +7,7 @@
 
 #include "data/documents.h"
 #include "data/json_text.h"
+#include "data/source.h"
 
 namespace data {
 
@@ -35,6 +36,10 @@ void TextBuffer::reserve(std::size_t bytes) {
 void Chunk::parse(const OnDocument& on_document, const OnBroken& on_broken) {
   if (lines) {
     parse_lines(on_document, on_broken);
+    return;
+  }
+  if (rows) {
+    parse_rows(on_document, on_broken);
     return;
   }
   for (Entry& entry : entries) {
@@ -78,7 +83,7 @@ void Chunk::parse_lines(const OnDocument& on_document, const OnBroken& on_broken
 void Chunk::hand_out(Document& document, std::string_view text, bool checked,
                      const OnDocument& on_document, const OnBroken& on_broken) const {
   if (!checked) {
-    if (options->accepts && !options->accepts(text)) {
+    if (!accepts(*options, text)) {
       // Behind a record stands the next one; a text file is a record of its own.
       const std::int64_t number = lines || document.next.record > 0 ? document.next.record : 1;
       on_broken(BrokenRecord(path, number, options->refusal), document.next);

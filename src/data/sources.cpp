@@ -1,4 +1,4 @@
-// Text files, JSON lines and rows as chunks. What comes out does not depend on how bytes arrive.
+// Text files and JSON lines as chunks. What comes out does not depend on how bytes arrive.
 
 #include <algorithm>
 #include <cstring>
@@ -11,11 +11,7 @@
 namespace data {
 namespace {
 
-constexpr std::size_t kLineChunkBytes = std::size_t{1} << 17;  // stays in a core's cache
-constexpr std::size_t kGrowBytes = std::size_t{1} << 22;       // of a long line, at a time
-/// A chunk's buffer that a long line made larger than this is given back.
-constexpr std::size_t kKeepBytes = std::size_t{1} << 21;
-
+constexpr std::size_t kGrowBytes = std::size_t{1} << 22;  // of a long line, at a time
 bool continues_character(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
 /// `at` moved back to the beginning of a character, if one is near.
@@ -23,10 +19,6 @@ std::size_t character_start(std::string_view text, std::size_t at) {
   std::size_t start = at;
   while (start > 1 && at - start < 3 && continues_character(text[start])) --start;
   return continues_character(text[start]) ? at : start;
-}
-
-void shrink(Chunk& chunk) {
-  if (chunk.buffer.capacity() > kKeepBytes) chunk.buffer = TextBuffer();
 }
 
 /// One text, a document from end to end or a piece of a long one.
@@ -207,7 +199,7 @@ class LineSource : public ChunkSource {
     const ReaderOptions& options = *context_.options;
     if (!wrong.empty()) {
       refuse(chunk, wrong);
-    } else if (options.accepts && !options.accepts(text)) {
+    } else if (!accepts(options, text)) {
       refuse(chunk, options.refusal);
     } else {
       Position done = first;
@@ -270,76 +262,16 @@ class LineSource : public ChunkSource {
   LongText long_;
 };
 
-/// Rows, packed into chunks.
-class Rows : public ChunkSource {
- public:
-  Rows(const SourceContext& context, std::unique_ptr<RecordSource> records)
-      : context_(context), records_(std::move(records)) {
-    at_.input = context_.input;
-  }
-
-  void seek(const Position& position) override {
-    records_->skip(position.record);
-    at_ = position;
-    at_.text_offset = 0;
-    resume_at_ = position.text_offset;
-  }
-
-  bool next(Chunk& chunk) override {
-    const std::uint64_t before = records_->source_bytes();
-    shrink(chunk);
-    while (!long_.active() && chunk.size < kLineChunkBytes && add(chunk)) {
-    }
-    if (chunk.entries.empty() && long_.active()) long_.next(chunk, *context_.options);
-    chunk.source_bytes = records_->source_bytes() - before;
-    return !chunk.entries.empty();
-  }
-
- private:
-  bool add(Chunk& chunk) {
-    Chunk::Entry entry;
-    Position done = at_;
-    std::string_view text;
-    try {
-      const auto record = records_->next();
-      if (!record) return false;
-      text = *record;
-    } catch (const BrokenRecord& broken) {
-      entry.broken.emplace(broken);
-    }
-    ++at_.record;
-    entry.document.next = at_;
-    const bool is_long = text.size() > kLongRecordBytes || resume_at_ != 0;
-    const ReaderOptions& options = *context_.options;
-    if (!entry.broken && is_long && options.accepts && !options.accepts(text)) {
-      entry.broken.emplace(context_.path, at_.record, options.refusal);
-    }
-    if (!entry.broken && is_long) {
-      TextBuffer copy;
-      copy.reserve(text.size());
-      std::memcpy(copy.data(), text.data(), text.size());
-      const std::string_view kept(copy.data(), text.size());
-      done.text_offset = std::exchange(resume_at_, 0);
-      long_.begin(std::move(copy), kept, done, at_, options);
-      return true;
-    }
-    entry.begin = chunk.size;
-    entry.size = text.size();
-    chunk.buffer.reserve(std::max(kLineChunkBytes + kLongRecordBytes, chunk.size + text.size()));
-    if (!text.empty()) std::memcpy(chunk.buffer.data() + chunk.size, text.data(), text.size());
-    chunk.size += text.size();
-    chunk.entries.push_back(std::move(entry));
-    return true;
-  }
-
-  SourceContext context_;
-  std::unique_ptr<RecordSource> records_;
-  Position at_;
-  std::uint64_t resume_at_ = 0;
-  LongText long_;
-};
-
 }  // namespace
+
+void shrink(Chunk& chunk) {
+  constexpr std::size_t kKeepBytes = std::size_t{1} << 21;
+  if (chunk.buffer.capacity() > kKeepBytes) chunk.buffer = TextBuffer();
+}
+
+bool accepts(const ReaderOptions& options, std::string_view text) {
+  return !options.accepts || options.accepts(text);
+}
 
 std::size_t piece_length(const PieceRule& rule, std::string_view text, bool is_all,
                          std::size_t& seen) {
@@ -362,26 +294,32 @@ void LongText::begin(TextBuffer memory, std::string_view text, const Position& a
   if (options.hashes) hash_ = base::chain_hash(text);
 }
 
-void LongText::next(Chunk& chunk, const ReaderOptions& options) {
+Document LongText::next(const ReaderOptions& options) {
   std::size_t seen = 0;
   const std::string_view rest = text_.substr(std::min<std::size_t>(at_.text_offset, text_.size()));
-  const std::size_t length = piece_length(options.pieces, rest, true, seen);
+  Document piece;
+  piece.text = rest.substr(0, piece_length(options.pieces, rest, true, seen));
+  piece.starts = at_.text_offset == 0;
+  piece.ends = piece.text.size() == rest.size();
+  piece.hash = hash_;
+  at_.text_offset += piece.text.size();
+  piece.next = piece.ends ? next_ : at_;
+  active_ = !piece.ends;
+  return piece;
+}
+
+void LongText::next(Chunk& chunk, const ReaderOptions& options) {
   shrink(chunk);
-  chunk.buffer.reserve(std::max(length, kLineChunkBytes));
-  if (length > 0) std::memcpy(chunk.buffer.data(), rest.data(), length);
-  chunk.size = length;
   Chunk::Entry entry;
-  entry.size = length;
+  entry.document = next(options);
+  const std::string_view text = std::exchange(entry.document.text, {});
+  chunk.buffer.reserve(std::max(text.size(), kLineChunkBytes));
+  if (!text.empty()) std::memcpy(chunk.buffer.data(), text.data(), text.size());
+  chunk.size = text.size();
+  entry.size = text.size();
   entry.checked = true;
-  entry.document.starts = at_.text_offset == 0;
-  entry.document.ends = length == rest.size();
-  entry.document.hash = hash_;
-  at_.text_offset += length;
-  entry.document.next = entry.document.ends ? next_ : at_;
   chunk.entries.push_back(std::move(entry));
-  if (!chunk.entries.back().document.ends) return;
-  active_ = false;
-  memory_ = TextBuffer();
+  if (!active_) memory_ = TextBuffer();
 }
 
 std::unique_ptr<ChunkSource> make_text_source(const SourceContext& context,
@@ -392,11 +330,6 @@ std::unique_ptr<ChunkSource> make_text_source(const SourceContext& context,
 std::unique_ptr<ChunkSource> make_line_source(const SourceContext& context,
                                               std::unique_ptr<ByteStream> stream) {
   return std::make_unique<LineSource>(context, std::move(stream));
-}
-
-std::unique_ptr<ChunkSource> make_record_source(const SourceContext& context,
-                                                std::unique_ptr<RecordSource> records) {
-  return std::make_unique<Rows>(context, std::move(records));
 }
 
 }  // namespace data
