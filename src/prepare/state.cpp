@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;  // 1: rows of nulls were not counted in positions
 
 json to_json(const SequenceState& state) {
   json shards = json::array();
