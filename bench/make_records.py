@@ -45,6 +45,7 @@ def main():
     parser.add_argument("--bytes", type=int, default=7000, help="mean bytes of a record")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--format", choices=("jsonl", "parquet"), default="jsonl")
+    parser.add_argument("--compression", default="snappy", help="of Parquet")
     parser.add_argument("--files", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -63,7 +64,8 @@ def main():
             import pyarrow
             import pyarrow.parquet
             table = pyarrow.table({"text": list(made)})
-            pyarrow.parquet.write_table(table, f"{name}.parquet", row_group_size=1000)
+            pyarrow.parquet.write_table(table, f"{name}.parquet", row_group_size=1000,
+                                        compression=arguments.compression)
         print(f"{name}.{arguments.format}", flush=True)
 
 

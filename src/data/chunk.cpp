@@ -59,6 +59,10 @@ void Chunk::parse(const OnDocument& on_document, const OnBroken& on_broken) {
     parse_lines(on_document, on_broken);
     return;
   }
+  if (rows) {
+    parse_rows(on_document, on_broken);
+    return;
+  }
   for (Entry& entry : entries) {
     if (entry.broken) {
       on_broken(*entry.broken, entry.document.next);

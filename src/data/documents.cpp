@@ -204,7 +204,7 @@ struct DocumentReader::State {
     name = context.path;
     ++next_input;
     if (is_parquet(input.path)) {
-      source = make_record_source(context, open_parquet(input.path, options->text_field));
+      source = make_parquet_source(context);
       return;
     }
     auto bytes =
@@ -237,6 +237,7 @@ bool DocumentReader::next(Chunk& chunk) {
     chunk.options = state.options;
     chunk.field = state.field;
     chunk.entries.clear();
+    chunk.rows.reset();
     chunk.lines = false;
     chunk.size = 0;
     chunk.source_bytes = 0;

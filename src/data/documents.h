@@ -47,7 +47,7 @@ std::uint64_t known_bytes(const std::vector<Input>& inputs);
 /// Where a reader stands: before a record, or inside a long one.
 struct Position {
   std::size_t input = 0;          ///< index of the input
-  std::int64_t record = 0;        ///< lines or rows before it, whatever became of them
+  std::int64_t record = 0;        ///< lines or rows (nulls too) before it, whatever became of them
   std::uint64_t offset = 0;       ///< bytes of the (decompressed) input before the record
   std::uint64_t text_offset = 0;  ///< bytes of the record's text before it
   bool operator==(const Position&) const = default;
@@ -131,17 +131,19 @@ class TextBuffer {
   std::size_t capacity_ = 0;
 };
 
-/// A stretch of an input: read but not parsed, the unit of work that threads share. One object
-/// serves again and again.
+class RowGroup;
+
+/// A stretch of an input: read but not parsed, the unit of work that threads share; or a row group
+/// of a Parquet file, not even read. One object serves again and again.
 class Chunk {
  public:
   using OnDocument = std::function<void(const Document&)>;
   using OnBroken = std::function<void(const BrokenRecord&, const Position& next)>;
 
   /// Hands out the documents and the broken records in it, in order. May be called once, on any
-  /// thread, beside the reader.
+  /// thread, beside the reader. What is thrown by the callbacks ends it.
   void parse(const OnDocument& on_document, const OnBroken& on_broken);
-  /// Bytes of text or of lines in it.
+  /// Bytes of text or of lines in it; what the footer says of a row group.
   std::size_t bytes() const { return size; }
   /// Bytes of input it took, for progress.
   std::uint64_t source_bytes = 0;
@@ -157,8 +159,9 @@ class Chunk {
   // What follows is filled by the room's sources.
   TextBuffer buffer;
   std::size_t size = 0;
-  bool lines = false;  // the buffer holds lines of JSON, else what `entries` says
-  Position begin;      // of the first line
+  bool lines = false;              // the buffer holds lines of JSON, else what `entries` says
+  std::shared_ptr<RowGroup> rows;  // to be read instead of the buffer
+  Position begin;                  // of the first line
   std::vector<Entry> entries;
   std::string path;  // of the input, as messages name it
   std::shared_ptr<const ReaderOptions> options;
@@ -166,6 +169,7 @@ class Chunk {
 
  private:
   void parse_lines(const OnDocument& on_document, const OnBroken& on_broken);
+  void parse_rows(const OnDocument& on_document, const OnBroken& on_broken);
   void hand_out(Document& document, std::string_view text, bool checked,
                 const OnDocument& on_document, const OnBroken& on_broken) const;
 };

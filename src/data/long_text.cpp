@@ -70,27 +70,38 @@ std::size_t LongText::take_segments(const PieceRule& rule, std::vector<Segment>&
   return length;
 }
 
-void LongText::next(Chunk& chunk, const ReaderOptions& options) {
+Document LongText::next(const ReaderOptions& options) {
   std::size_t seen = 0;
   const std::string_view rest = text_.substr(std::min<std::size_t>(at_.text_offset, text_.size()));
-  Chunk::Entry entry;
+  taken_.clear();
   const std::size_t length = segments_.empty() ? piece_length(options.pieces, rest, true, seen)
-                                               : take_segments(options.pieces, entry.segments);
-  shrink(chunk);
-  chunk.buffer.reserve(std::max(length, kLineChunkBytes));
-  if (length > 0) std::memcpy(chunk.buffer.data(), rest.data(), length);
-  chunk.size = length;
-  entry.size = length;
-  entry.checked = true;
-  entry.document.starts = at_.text_offset == 0;
-  entry.document.ends = length == rest.size();
-  entry.document.hash = hash_;
+                                               : take_segments(options.pieces, taken_);
+  Document piece;
+  piece.text = rest.substr(0, length);
+  piece.segments = taken_;
+  piece.starts = at_.text_offset == 0;
+  piece.ends = length == rest.size();
+  piece.hash = hash_;
   at_.text_offset += length;
-  entry.document.next = entry.document.ends ? next_ : at_;
+  piece.next = piece.ends ? next_ : at_;
+  active_ = !piece.ends;
+  return piece;
+}
+
+void LongText::next(Chunk& chunk, const ReaderOptions& options) {
+  shrink(chunk);
+  Chunk::Entry entry;
+  entry.document = next(options);
+  entry.document.segments = {};  // the chunk sets them when it is parsed
+  entry.segments = taken_;
+  const std::string_view text = std::exchange(entry.document.text, {});
+  chunk.buffer.reserve(std::max(text.size(), kLineChunkBytes));
+  if (!text.empty()) std::memcpy(chunk.buffer.data(), text.data(), text.size());
+  chunk.size = text.size();
+  entry.size = text.size();
+  entry.checked = true;
   chunk.entries.push_back(std::move(entry));
-  if (!chunk.entries.back().document.ends) return;
-  active_ = false;
-  memory_ = TextBuffer();
+  if (!active_) memory_ = TextBuffer();
 }
 
 }  // namespace data

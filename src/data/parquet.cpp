@@ -113,9 +113,10 @@ struct ParquetFile::State {
 
 /// Where reading a row group stands.
 struct ParquetValues::State {
-  State(std::shared_ptr<const ParquetFile::State> opened, std::size_t index)
+  State(std::shared_ptr<const ParquetFile::State> opened, std::size_t index, std::uint64_t most)
       : file(std::move(opened)),
         group(index),
+        most_bytes(most),
         chunk(file->column.chunks.at(index)),
         max_definition(static_cast<std::uint32_t>(file->column.max_definition)),
         pages(file->file, chunk.offset, chunk.rows > 0 ? chunk.bytes : 0) {}
@@ -133,12 +134,14 @@ struct ParquetValues::State {
 
   std::shared_ptr<const ParquetFile::State> file;
   std::size_t group;
+  std::uint64_t most_bytes;  // of the dictionary and a page
   parquet::Chunk chunk;
   std::uint32_t max_definition;
   RangeReader pages;
   std::optional<parquet::Decompressor> decompressor;
   Buffer dictionary_page;
   std::optional<parquet::Dictionary> dictionary;
+  std::uint64_t dictionary_bytes = 0;
   Buffer page;
   parquet::RunReader levels;
   std::unique_ptr<parquet::Values> values;
@@ -182,6 +185,10 @@ void ParquetValues::State::next_page() {
     base::fail("a page of {} bytes at byte {}; the row group's pages have {} left",
                header.compressed_bytes, pages.position(), pages.left());
   }
+  if (header.uncompressed_bytes > most_bytes - dictionary_bytes) {
+    base::fail("a page of {} bytes; the footer says that all of its pages have {}",
+               header.uncompressed_bytes, chunk.content_bytes);
+  }
   const Bytes bytes = pages.peek(header.compressed_bytes);
   pages.take(bytes.size());
   check_crc(header, bytes);
@@ -222,7 +229,8 @@ void ParquetValues::State::open_dictionary(const PageHeader& header, Bytes bytes
     base::fail("expected a plain dictionary, got {}", name_of(header.encoding));
   }
   const Bytes content = decompress(bytes, header.uncompressed_bytes, dictionary_page);
-  dictionary = parquet::read_dictionary(content, header.values);
+  dictionary.emplace(content, header.values);
+  dictionary_bytes = content.size();
 }
 
 void ParquetValues::State::open_v1(const PageHeader& header, Bytes bytes) {
@@ -310,8 +318,11 @@ std::int64_t ParquetFile::first_row(std::size_t row_group) const {
 std::uint64_t ParquetFile::bytes_in(std::size_t row_group) const {
   return state_->column.chunks.at(row_group).bytes;
 }
-ParquetValues ParquetFile::read(std::size_t row_group) const {
-  return ParquetValues(std::make_unique<ParquetValues::State>(state_, row_group));
+std::uint64_t ParquetFile::content_bytes_in(std::size_t row_group) const {
+  return state_->column.chunks.at(row_group).content_bytes;
+}
+ParquetValues ParquetFile::read(std::size_t row_group, std::uint64_t most_bytes) const {
+  return ParquetValues(std::make_unique<ParquetValues::State>(state_, row_group, most_bytes));
 }
 
 }  // namespace data

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -59,9 +60,13 @@ class ParquetFile {
   std::int64_t first_row(std::size_t row_group) const;
   /// Bytes that the column's pages of a row group take in the file.
   std::uint64_t bytes_in(std::size_t row_group) const;
+  /// Bytes of them uncompressed, as the footer claims; 0: unknown.
+  std::uint64_t content_bytes_in(std::size_t row_group) const;
 
-  /// Reads a row group; what is returned may outlive this object.
-  ParquetValues read(std::size_t row_group) const;
+  /// Reads a row group; what is returned may outlive this object. A dictionary and a page that have
+  /// more than `most_bytes` together are an error: the footer's claim was wrong.
+  ParquetValues read(std::size_t row_group,
+                     std::uint64_t most_bytes = std::numeric_limits<std::uint64_t>::max()) const;
 
  private:
   friend class ParquetValues;

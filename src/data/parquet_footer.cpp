@@ -166,6 +166,7 @@ struct RawChunk {
   std::int32_t type = -1;
   std::int32_t codec = -1;
   std::int64_t values = -1;
+  std::int64_t content_bytes = -1;
   std::int64_t bytes = -1;
   std::int64_t data_offset = -1;
   std::int64_t dictionary_offset = -1;
@@ -183,6 +184,8 @@ RawChunk read_raw_chunk(Reader& in) {
         return in.take(field, chunk.codec);
       case 5:
         return in.take(field, chunk.values);
+      case 6:
+        return in.take(field, chunk.content_bytes);
       case 7:
         return in.take(field, chunk.bytes);
       case 9:
@@ -262,6 +265,7 @@ void add_group(const RawGroup& group, std::size_t columns, std::uint64_t data_en
                where, offset, raw.bytes, data_end);
   }
   column.chunks.push_back({group.rows, column.rows, begin, static_cast<std::uint64_t>(raw.bytes),
+                           static_cast<std::uint64_t>(std::max<std::int64_t>(raw.content_bytes, 0)),
                            static_cast<Codec>(raw.codec)});
   column.rows += group.rows;
 }

@@ -48,6 +48,7 @@ struct Chunk {
   std::int64_t first_row = 0;  ///< in the file
   std::uint64_t offset = 0;    ///< of its first page, the dictionary's where there is one
   std::uint64_t bytes = 0;
+  std::uint64_t content_bytes = 0;  ///< its pages uncompressed, as the footer claims; 0: unknown
   Codec codec = Codec::kUncompressed;
 };
 

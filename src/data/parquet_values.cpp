@@ -235,15 +235,21 @@ std::size_t DeltaReader::encoded_bytes() const {
   return ahead.position_;
 }
 
-Dictionary read_dictionary(Bytes page, std::uint32_t count) {
+Dictionary::Dictionary(Bytes page, std::uint32_t count) : page_(page) {
   if (count > page.size() / 4) {
     base::fail("a dictionary of {} values in {} bytes", count, page.size());
   }
-  Dictionary dictionary;
-  dictionary.reserve(count);
+  places_.reserve(count);
   std::size_t position = 0;
-  for (std::uint32_t i = 0; i < count; ++i) dictionary.push_back(take_plain(page, position));
-  return dictionary;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    places_.push_back(static_cast<std::uint32_t>(position));
+    take_plain(page, position);
+  }
+}
+
+std::string_view Dictionary::operator[](std::size_t index) const {
+  std::size_t position = places_[index];
+  return take_plain(page_, position);
 }
 
 std::unique_ptr<Values> read_values(Encoding encoding, Bytes bytes, std::uint32_t count,

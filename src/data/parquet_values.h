@@ -72,11 +72,18 @@ class DeltaReader {
   std::uint64_t bit_ = 0;
 };
 
-/// A dictionary page's values; they point into the page.
-using Dictionary = std::vector<std::string_view>;
+/// A dictionary page's values, which stay in the page: it must outlive them.
+class Dictionary {
+ public:
+  /// Throws Error where `page` does not hold `count` strings.
+  Dictionary(Bytes page, std::uint32_t count);
+  std::size_t size() const { return places_.size(); }
+  std::string_view operator[](std::size_t index) const;
 
-/// Throws Error where `page` does not hold `count` strings.
-Dictionary read_dictionary(Bytes page, std::uint32_t count);
+ private:
+  Bytes page_;
+  std::vector<std::uint32_t> places_;  // four bytes a value: a page may hold very many empty ones
+};
 
 /// The strings of a data page, one after another.
 class Values {

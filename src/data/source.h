@@ -1,8 +1,8 @@
 #pragma once
 /// What a file format gives to the reader of documents. Private to the room.
 ///
-/// A new format is a RecordSource (rows) or a ByteStream (a compressed file of lines or text), and
-/// a line in documents.cpp that opens it.
+/// A new format is a ChunkSource (rows) or a ByteStream (a compressed file of lines or text), and a
+/// line in documents.cpp that opens it.
 
 #include <memory>
 
@@ -30,23 +30,6 @@ std::unique_ptr<ByteStream> open_decompressed(const std::string& path);
 /// As messages name it.
 std::string display_name(const std::string& path);
 
-/// Rows of an input, one at a time.
-class RecordSource {
- public:
-  virtual ~RecordSource() = default;
-  /// The next record's text, valid until the next call; nothing at the end. Throws BrokenRecord for
-  /// one that cannot be used, after which it may be called again for the one behind it.
-  virtual std::optional<std::string_view> next() = 0;
-  /// Passes over records, broken ones included.
-  virtual void skip(std::int64_t count) = 0;
-  /// Bytes of the file taken so far, for progress.
-  virtual std::uint64_t source_bytes() const = 0;
-};
-
-/// The values of a Parquet file's column, nulls passed over. The rows of a row group are broken
-/// records from a corrupt page on.
-std::unique_ptr<RecordSource> open_parquet(const std::string& path, const std::string& column);
-
 /// One input being read.
 class ChunkSource {
  public:
@@ -70,8 +53,10 @@ std::unique_ptr<ChunkSource> make_text_source(const SourceContext& context,
                                               std::unique_ptr<ByteStream> stream);
 std::unique_ptr<ChunkSource> make_line_source(const SourceContext& context,
                                               std::unique_ptr<ByteStream> stream);
-std::unique_ptr<ChunkSource> make_record_source(const SourceContext& context,
-                                                std::unique_ptr<RecordSource> records);
+/// The values of a Parquet file's column that are not null. The rows of a row group are broken
+/// records from a corrupt page on. Throws Error for a file that is not Parquet or has no such
+/// column.
+std::unique_ptr<ChunkSource> make_parquet_source(const SourceContext& context);
 
 /// Length of the next piece of `text`, more of which follows unless `is_all`; 0 when seen + 1 bytes
 /// of it have to be there first. Begin with seen = 0. The places depend on the text alone, not on
@@ -96,11 +81,13 @@ void shrink(Chunk& chunk);
 /// A long record's text, handed out in pieces.
 class LongText {
  public:
-  /// Takes `text`, which lies in `memory`, over. `at`: the record and what is already done of it;
-  /// `next`: behind it.
+  /// Takes over `text`, which lies in `memory` or stays where it is until all is handed out. `at`:
+  /// the record and what is already done of it; `next`: behind it.
   void begin(TextBuffer memory, std::string_view text, std::vector<Segment> segments,
              const Position& at, const Position& next, const ReaderOptions& options);
   bool active() const { return active_; }
+  /// The next piece, which stays in the text.
+  Document next(const ReaderOptions& options);
   /// Fills the chunk with the next piece.
   void next(Chunk& chunk, const ReaderOptions& options);
 
@@ -112,6 +99,7 @@ class LongText {
   std::vector<Segment> segments_;
   std::size_t segment_ = 0;       // where the next piece begins
   std::size_t segment_done_ = 0;  // bytes of it
+  std::vector<Segment> taken_;    // of the piece handed out last
   Position at_, next_;
   base::Hash128 hash_;
   bool active_ = false;

@@ -1,4 +1,4 @@
-// Text files, JSON lines and rows as chunks. What comes out does not depend on how bytes arrive.
+// Text files and JSON lines as chunks. What comes out does not depend on how bytes arrive.
 
 #include <algorithm>
 #include <cstring>
@@ -270,75 +270,6 @@ class LineSource : public ChunkSource {
   LongText long_;
 };
 
-/// Rows, packed into chunks.
-class Rows : public ChunkSource {
- public:
-  Rows(const SourceContext& context, std::unique_ptr<RecordSource> records)
-      : context_(context), records_(std::move(records)) {
-    at_.input = context_.input;
-  }
-
-  void seek(const Position& position) override {
-    records_->skip(position.record);
-    at_ = position;
-    at_.text_offset = 0;
-    resume_at_ = position.text_offset;
-  }
-
-  bool next(Chunk& chunk) override {
-    const std::uint64_t before = records_->source_bytes();
-    shrink(chunk);
-    while (!long_.active() && chunk.size < kLineChunkBytes && add(chunk)) {
-    }
-    if (chunk.entries.empty() && long_.active()) long_.next(chunk, *context_.options);
-    chunk.source_bytes = records_->source_bytes() - before;
-    return !chunk.entries.empty();
-  }
-
- private:
-  bool add(Chunk& chunk) {
-    Chunk::Entry entry;
-    Position done = at_;
-    std::string_view text;
-    try {
-      const auto record = records_->next();
-      if (!record) return false;
-      text = *record;
-    } catch (const BrokenRecord& broken) {
-      entry.broken.emplace(broken);
-    }
-    ++at_.record;
-    entry.document.next = at_;
-    const bool is_long = text.size() > kLongRecordBytes || resume_at_ != 0;
-    const ReaderOptions& options = *context_.options;
-    if (!entry.broken && is_long && options.accepts && !options.accepts(text)) {
-      entry.broken.emplace(context_.path, at_.record, options.refusal);
-    }
-    if (!entry.broken && is_long) {
-      TextBuffer copy;
-      copy.reserve(text.size());
-      std::memcpy(copy.data(), text.data(), text.size());
-      const std::string_view kept(copy.data(), text.size());
-      done.text_offset = std::exchange(resume_at_, 0);
-      long_.begin(std::move(copy), kept, {}, done, at_, options);
-      return true;
-    }
-    entry.begin = chunk.size;
-    entry.size = text.size();
-    chunk.buffer.reserve(std::max(kLineChunkBytes + kLongRecordBytes, chunk.size + text.size()));
-    if (!text.empty()) std::memcpy(chunk.buffer.data() + chunk.size, text.data(), text.size());
-    chunk.size += text.size();
-    chunk.entries.push_back(std::move(entry));
-    return true;
-  }
-
-  SourceContext context_;
-  std::unique_ptr<RecordSource> records_;
-  Position at_;
-  std::uint64_t resume_at_ = 0;
-  LongText long_;
-};
-
 }  // namespace
 
 std::unique_ptr<ChunkSource> make_text_source(const SourceContext& context,
@@ -349,11 +280,6 @@ std::unique_ptr<ChunkSource> make_text_source(const SourceContext& context,
 std::unique_ptr<ChunkSource> make_line_source(const SourceContext& context,
                                               std::unique_ptr<ByteStream> stream) {
   return std::make_unique<LineSource>(context, std::move(stream));
-}
-
-std::unique_ptr<ChunkSource> make_record_source(const SourceContext& context,
-                                                std::unique_ptr<RecordSource> records) {
-  return std::make_unique<Rows>(context, std::move(records));
 }
 
 }  // namespace data

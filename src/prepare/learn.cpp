@@ -2,6 +2,7 @@
 
 #include "prepare/learn.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <utility>
@@ -94,7 +95,7 @@ class Counting {
       if (batch.used == batch.chunks.size()) batch.chunks.emplace_back();
       data::Chunk& chunk = batch.chunks[batch.used];
       if (!reader_.next(chunk)) return;
-      bytes += chunk.buffer.capacity() + 64;  // empty ones are not free
+      bytes += std::max(chunk.buffer.capacity(), chunk.bytes()) + 64;  // empty ones are not free
     }
   }
 

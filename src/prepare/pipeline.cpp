@@ -1,6 +1,7 @@
 // Every thread does all of it: reads a chunk (one at a time), encodes it (all at once), and, if its
 // chunk is the next one due, writes all that are due. A chunk's text stays in its core's cache, and
-// no thread waits for another but to read, or when writing has fallen far behind.
+// no thread waits for another but to read, or when writing has fallen far behind. A chunk that is a
+// row group is read by whoever encodes it, all at once; its ids are brought in parts.
 
 #include "prepare/pipeline.h"
 
@@ -20,6 +21,12 @@ constexpr std::size_t kHeldBytesPerWorker = std::size_t{1} << 26;
 constexpr std::size_t kUncutBytes = std::size_t{1} << 20;
 /// What an unusual chunk made larger than this is not kept for the next.
 constexpr std::size_t kKeptIds = std::size_t{1} << 19;
+/// A chunk's ids are brought once there are so many bytes of them: a row group may have no end.
+constexpr std::size_t kPartBytes = std::size_t{1} << 20;
+constexpr std::size_t kBrokenBytes = 1024;  // of a broken record, about
+
+/// Unwinds an encoder whose ids nobody will take: another thread has failed.
+struct Stopped {};
 
 data::ReaderOptions reader_options(const Options& options) {
   data::ReaderOptions reader;
@@ -38,9 +45,15 @@ std::size_t worker_count() {
   return std::min(static_cast<std::size_t>(base::thread_count()), kMaxWorkers);
 }
 
-std::size_t memory_of(const Encoded& encoded) {
+std::size_t bytes_of(const Encoded& encoded) {
   return encoded.ids.size() * sizeof(text::TokenId) + encoded.marks.size() * sizeof(Mark) +
-         encoded.parts.size() * sizeof(Encoded::Part) + 1;
+         encoded.parts.size() * sizeof(Encoded::Part) + encoded.broken.size() * kBrokenBytes;
+}
+
+std::size_t memory_of(const Encoded& encoded) {
+  return encoded.ids.capacity() * sizeof(text::TokenId) + encoded.marks.capacity() * sizeof(Mark) +
+         encoded.parts.capacity() * sizeof(Encoded::Part) + encoded.broken.size() * kBrokenBytes +
+         1;
 }
 
 void clear(Encoded& encoded) {
@@ -50,6 +63,7 @@ void clear(Encoded& encoded) {
   encoded.marks.clear();
   encoded.parts.clear();
   encoded.broken.clear();
+  encoded.source_bytes = 0;
   encoded.text_bytes = 0;
 }
 
@@ -62,7 +76,7 @@ Pipeline::Pipeline(const std::vector<data::Input>& inputs, const Options& option
       end_of_text_(end_of_text),
       workers_(worker_count()),
       results_([&writer](Encoded& encoded) { writer.write(encoded); },
-               workers_ * kHeldBytesPerWorker) {
+               workers_ * kHeldBytesPerWorker, workers_ * 2) {
   if (writer.state().position != data::Position()) reader_.seek(writer.state().position);
 }
 
@@ -81,13 +95,7 @@ void Pipeline::work(const std::function<void()>& tick) {
   text::Encoder encoder(tokenizer_);
   data::Chunk chunk;
   std::uint64_t number = 0;
-  while (results_.wait_for_room() && read(chunk, number)) {
-    Encoded encoded = results_.reuse();
-    clear(encoded);
-    encode(chunk, encoder, encoded);
-    const std::size_t size = memory_of(encoded);
-    results_.bring(number, std::move(encoded), size);
-    tick();
+  while (results_.wait_for_room() && read(chunk, number) && encode(chunk, number, encoder, tick)) {
   }
 }
 
@@ -99,32 +107,59 @@ bool Pipeline::read(data::Chunk& chunk, std::uint64_t& number) {
   return !at_end_;
 }
 
-void Pipeline::encode(data::Chunk& chunk, text::Encoder& encoder, Encoded& encoded) const {
-  encoded.source_bytes = chunk.source_bytes;
-  std::unique_lock uncut(const_cast<std::mutex&>(uncut_), std::defer_lock);
-  if (!chunk.lines && chunk.bytes() > kUncutBytes) uncut.lock();
+/// False when work has been stopped.
+bool Pipeline::encode(data::Chunk& chunk, std::uint64_t number, text::Encoder& encoder,
+                      const std::function<void()>& tick) try {
+  Encoded encoded = results_.reuse();
+  clear(encoded);
+  const auto bring_when_full = [&] {
+    if (bytes_of(encoded) < kPartBytes) return;
+    bring(number, encoded, /*last=*/false);
+    tick();
+    if (!results_.wait_for_turn(number)) throw Stopped();
+  };
   chunk.parse(
       [&](const data::Document& document) {
-        const bool segmented = !document.segments.empty();
         if (document.starts) encoded.ids.push_back(end_of_text_);
-        if (segmented) {
-          encode_segments(document, encoder, encoded);
-        } else {
-          encoder.encode(document.text, encoded.ids);
+        {
+          std::unique_lock uncut(uncut_, std::defer_lock);
+          if (document.text.size() > kUncutBytes) uncut.lock();
+          encode(document, encoder, encoded);
         }
         encoded.text_bytes += document.text.size();
-        encoded.parts.push_back({document.next, encoded.ids.size(), document.hash, document.starts,
-                                 document.ends, false,
-                                 segmented && document.ends && document.segments.back().learnt});
+        encoded.parts.push_back(
+            {document.next, encoded.ids.size(), document.hash, document.starts, document.ends,
+             false,
+             !document.segments.empty() && document.ends && document.segments.back().learnt});
+        bring_when_full();
       },
       [&](const data::BrokenRecord& record, const data::Position& next) {
         encoded.parts.push_back({next, encoded.ids.size(), {}, true, true, true});
         encoded.broken.push_back(record);
+        bring_when_full();
       });
+  encoded.source_bytes = chunk.source_bytes;
+  bring(number, encoded, /*last=*/true);
+  tick();
+  return true;
+} catch (const Stopped&) {
+  return false;
 }
 
-void Pipeline::encode_segments(const data::Document& document, text::Encoder& encoder,
-                               Encoded& encoded) {
+/// Leaves an empty one in its place.
+void Pipeline::bring(std::uint64_t number, Encoded& encoded, bool last) {
+  const std::size_t size = memory_of(encoded);
+  results_.bring(number, std::move(encoded), size, last);
+  if (last) return;
+  encoded = results_.reuse();
+  clear(encoded);
+}
+
+void Pipeline::encode(const data::Document& document, text::Encoder& encoder, Encoded& encoded) {
+  if (document.segments.empty()) {
+    encoder.encode(document.text, encoded.ids);
+    return;
+  }
   if (document.starts) encoded.marks.push_back(Mark::kBoundary);
   std::string_view rest = document.text;
   for (const data::Segment& segment : document.segments) {

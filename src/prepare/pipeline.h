@@ -2,6 +2,8 @@
 /// Chunks of input -> ids -> shards, by all threads, in order. Private to the room.
 
 #include <atomic>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -91,9 +93,10 @@ class Pipeline {
  private:
   void work(const std::function<void()>& tick);
   bool read(data::Chunk& chunk, std::uint64_t& number);
-  void encode(data::Chunk& chunk, text::Encoder& encoder, Encoded& encoded) const;
-  static void encode_segments(const data::Document& document, text::Encoder& encoder,
-                              Encoded& encoded);
+  bool encode(data::Chunk& chunk, std::uint64_t number, text::Encoder& encoder,
+              const std::function<void()>& tick);
+  static void encode(const data::Document& document, text::Encoder& encoder, Encoded& encoded);
+  void bring(std::uint64_t number, Encoded& encoded, bool last);
 
   data::DocumentReader reader_;
   const text::Tokenizer& tokenizer_;

@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;  // 1: rows of nulls were not counted in positions
 
 /// Becomes an integer of the type that is wanted, or an Error.
 struct Integer {

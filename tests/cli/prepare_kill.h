@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "data/parquet_rows.h"
 
 namespace prepare_kill {
 
@@ -41,7 +42,7 @@ inline std::map<std::string, std::string> files_in(const base::Path& folder) {
   return files;
 }
 
-/// Text, lines (some broken, some twice) and a text that comes again, about `bytes` in all.
+/// Text, lines (some broken, some twice), a text that comes again and rows, about `bytes` in all.
 inline void write_inputs(const base::Path& folder, std::size_t bytes) {
   const auto words = [](std::uint64_t seed, std::size_t count) {
     std::string text;
@@ -61,6 +62,10 @@ inline void write_inputs(const base::Path& folder, std::size_t bytes) {
   }
   base::write_file(folder / "in/b.jsonl", lines);
   base::write_file(folder / "in/c.txt", words(1, bytes / 32));
+  const auto rows = data_test::make_parquet_rows(40, [&](std::int64_t row) {
+    return words(static_cast<std::uint64_t>(row % 700), row % 800 == 99 ? 200'000 : row % 90);
+  });
+  base::write_file(folder / "in/d.parquet", rows.file);
 }
 
 /// Instruction data, some of it broken or twice, about `bytes` in all.
@@ -95,6 +100,7 @@ inline void kill_and_compare(const base::Path& folder, int kills, std::uint64_t 
                                       "--shard-tokens", "30000",
                                       "--val-fraction", "0.2",
                                       "--dedup",        "exact",
+                                      "--max-rejected", "20%",
                                       "--format",       format,
                                       "--threads",      std::to_string(threads),
                                       "--quiet"};

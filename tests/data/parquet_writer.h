@@ -18,6 +18,20 @@ inline std::string plain(std::string_view text) {
   return little_endian(static_cast<std::uint32_t>(text.size())) + std::string(text);
 }
 
+/// A v1 page's content of a column that may hold null: definition levels, then the strings that are
+/// there, plain. `values`: a multiple of 8 of them.
+inline std::string optional_page(const std::vector<std::optional<std::string>>& values) {
+  std::string levels(1, static_cast<char>(values.size() / 8 << 1 | 1));  // one packed run, below 64
+  std::string strings;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (i % 8 == 0) levels += '\0';
+    if (!values[i]) continue;
+    levels.back() = static_cast<char>(levels.back() | 1 << i % 8);
+    strings += plain(*values[i]);
+  }
+  return little_endian(static_cast<std::uint32_t>(levels.size())) + levels + strings;
+}
+
 /// A struct of Thrift's compact protocol, field after field in ascending order of ids.
 class Thrift {
  public:
@@ -97,7 +111,8 @@ class ParquetWriter {
   void end_group(std::int64_t rows) {
     const auto size = static_cast<std::int64_t>(pages_.size());
     Thrift metadata;
-    metadata.i32(1, type).i32(4, codec).i64(5, values.value_or(rows)).i64(7, bytes.value_or(size));
+    metadata.i32(1, type).i32(4, codec).i64(5, values.value_or(rows));
+    metadata.i64(6, content_bytes.value_or(size)).i64(7, bytes.value_or(size));
     metadata.i64(9, offset.value_or(position()));
     Thrift chunk;
     if (!chunk_file.empty()) chunk.text(1, chunk_file);
@@ -130,7 +145,7 @@ class ParquetWriter {
   bool encrypted = false;
   std::string chunk_file;
   std::size_t columns_in_group = 1;
-  std::optional<std::int64_t> values, bytes, offset, total_rows;
+  std::optional<std::int64_t> values, bytes, content_bytes, offset, total_rows;
   void set_statistics(const std::string& largest) { statistics_ = Thrift().text(1, largest); }
 
  private:

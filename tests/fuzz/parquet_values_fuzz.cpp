@@ -17,7 +17,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   } catch (const base::Error&) {
   }
   try {
-    const Dictionary dictionary = {"", "one", "two", "three"};
+    const std::string_view page("\0\0\0\0\3\0\0\0one\3\0\0\0two\5\0\0\0three", 27);
+    const Dictionary dictionary(std::as_bytes(std::span(page)), 4);
     const std::uint32_t count = data[1];
     const auto values = read_values(static_cast<Encoding>(data[0] % 16), bytes, count, &dictionary);
     std::uint64_t sum = 0;
