@@ -1,146 +1,126 @@
-// The memory of gpt2 prepare, whatever it is given.
+// Memory stays within the stated bound whatever the inputs are.
+
+#include "cli/prepare_memory.h"
 
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 
+#include <filesystem>
 #include <fstream>
-#include <string>
-#include <vector>
 
-#include "base/file.h"
-#include "cli/prepare_kill.h"
-#include "cli/prepare_run.h"
 #include "data/data.h"
 #include "data/parquet_writer.h"
-#include "temporary_folder.h"
 
 namespace {
 
 namespace fs = std::filesystem;
-using prepare_run::prepare;
-using prepare_run::Ran;
-using prepare_run::repeated;
+using prepare_memory::kMiB;
+using prepare_memory::kSanitized;
+using prepare_memory::prepare_within;
+using testing::HasSubstr;
 
-/// The sanitizers' own memory is several times the program's.
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-
-/// What prepare.h promises for two threads, in KiB.
-constexpr const char* kStatedBound = "ulimit -v 2621440 &&";
-constexpr const char* kStatedBoundOfDeduplication = "ulimit -v 3670016 &&";
-
-/// Peak resident bytes of a run.
-std::int64_t peak_bytes(const std::vector<std::string>& words) {
-  int status = 0;
-  rusage usage{};
-  const pid_t child = prepare_kill::start(words);
-  EXPECT_EQ(::wait4(child, &status, 0, &usage), child);
-  EXPECT_EQ(status, 0);
-  return usage.ru_maxrss * 1024;
+std::string repeated(const std::string& text, std::size_t times) {
+  std::string all;
+  all.reserve(text.size() * times);
+  for (std::size_t i = 0; i < times; ++i) all += text;
+  return all;
 }
 
-TEST(PrepareMemory, DoesNotGrowWithTheInput) {
-  if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
-  const TemporaryFolder folder;
-  const std::string line =
-      repeated("It is a truth universally acknowledged, that 3 of 4. ", 20'000);
-  {
-    std::ofstream text(folder / "a.txt");
-    std::ofstream lines(folder / "b.jsonl");
-    for (int i = 0; i < 100; ++i) text << line << '\n';                         // 106 MB
-    for (int i = 0; i < 100; ++i) lines << "{\"text\": \"" << line << "\"}\n";  // 106 MB
-  }
-  const std::int64_t peak =
-      peak_bytes({"prepare", (folder / "a.txt").string(), (folder / "b.jsonl").string(), "--out",
-                  (folder / "out").string(), "--quiet", "--threads", "4"});
-  EXPECT_LT(peak, std::int64_t{160} << 20);
-  RecordProperty("peak_mib", static_cast<int>(peak >> 20));
-}
-
-TEST(PrepareMemory, StaysUnderAGibibyteOnHostileInput) {
+TEST(PrepareAddressSpace, HoldsALineOf300Megabytes) {
   if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
   const TemporaryFolder folder;
   {
-    // The longest stretch without a cut, the longest line, and a great many tiny documents.
-    std::ofstream(folder / "a.txt")
-        << std::string(8'000'000, 'a') << ' ' << std::string(8'000'000, 'b');
-    std::ofstream(folder / "b.jsonl")
-        << "{\"text\": \"" << repeated("word ", 13'000'000) << "\"}\n";
-    std::ofstream(folder / "c.jsonl") << repeated("{\"text\": \"\"}\n", 1'000'000);
-  }
-  const std::int64_t peak = peak_bytes({"prepare", folder.path().string(), "--out",
-                                        (folder / "out").string(), "--quiet", "--threads", "4"});
-  EXPECT_LT(peak, std::int64_t{1} << 30);
-  RecordProperty("peak_mib", static_cast<int>(peak >> 20));
-}
-
-TEST(PrepareMemory, FitsAnAddressSpaceSmallerThanTheInput) {
-  if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
-  const TemporaryFolder folder;
-  {
-    std::ofstream text(folder / "a.txt");
-    const std::string block = repeated("It is a truth universally acknowledged.\n", 25'000);
-    for (int i = 0; i < 600; ++i) text << block;  // 600 MB
-  }
-  const Ran ran = prepare(folder, "a.txt --out out --quiet --threads 2", "ulimit -v 560000 &&");
-  EXPECT_EQ(ran.code, 0) << ran.err;
-  EXPECT_EQ(ran.err, "");
-}
-
-TEST(PrepareMemory, KeepsItsBoundWithLinesOfHundredsOfMegabytes) {
-  if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
-  const TemporaryFolder folder;
-  const base::Path lines = folder / "a.jsonl";
-  constexpr std::int64_t kTooLong = (std::int64_t{1} << 30) + 1000;
-  {
-    std::ofstream file(lines);
-    file << "{\"text\": \"";
     const std::string block = repeated("It is a truth universally acknowledged. ", 25'000);
-    for (int i = 0; i < 300; ++i) file << block;  // 300 MB
-    file << "\"}\n";
+    std::ofstream lines(folder / "a.jsonl");
+    lines << "{\"text\": \"";
+    for (int i = 0; i < 300; ++i) lines << block;
+    lines << "\"}\n{\"text\": \"behind it\"}\n";
   }
-  // A hole in the file is a line of zeros that takes no disk.
-  fs::resize_file(lines, fs::file_size(lines) + kTooLong);
-  std::ofstream(lines, std::ios::app) << '\n' << repeated("{\"text\": \"short\"}\n", 300);
-  const Ran ran = prepare(folder, "a.jsonl --out out --quiet --threads 2", kStatedBound);
-  EXPECT_EQ(ran.code, 0) << ran.err;
-  EXPECT_THAT(base::read_file(folder / "out/rejected.jsonl"),
-              testing::HasSubstr("\"line\":2,\"reason\":\"the line is longer than 1073741824"));
-  EXPECT_EQ(data::read_manifest(folder / "out").documents, 301);
+  // The line once, and what any input takes: a second copy would not fit.
+  prepare_within(folder, 650 * kMiB, "a.jsonl --out out --quiet --threads 2 --dedup exact");
+  EXPECT_EQ(data::read_manifest(folder / "out").documents, 2);
 }
 
-TEST(PrepareMemory, KeepsItsBoundWithManyDocumentsToRemember) {
+TEST(PrepareAddressSpace, PassesOverALineOfMoreThanAGibibyte) {
+  if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
+  const TemporaryFolder folder;
+  const std::uint64_t size = data::kMaxLineBytes + 100;
+  {
+    std::ofstream lines(folder / "a.jsonl");
+    for (int i = 0; i < 200; ++i) lines << "{\"text\": \"before it\"}\n";
+  }
+  const std::uint64_t before = fs::file_size(folder / "a.jsonl");
+  fs::resize_file(folder / "a.jsonl", before + size);  // a hole
+  std::ofstream(folder / "a.jsonl", std::ios::app) << "\n{\"text\": \"behind it\"}\n";
+  prepare_within(folder, 1400 * kMiB, "a.jsonl --out out --quiet --threads 2");
+  const data::Manifest manifest = data::read_manifest(folder / "out");
+  EXPECT_EQ(manifest.documents, 201);
+  EXPECT_EQ(manifest.rejected, 1);
+  EXPECT_THAT(base::read_file(folder / "out/rejected.jsonl"),
+              HasSubstr("\"line\":201,\"reason\":\"the line is longer than 1073741824 bytes\""));
+}
+
+TEST(PrepareAddressSpace, HoldsTheHashesOfManyDocuments) {
   if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
   const TemporaryFolder folder;
   {
-    std::ofstream file(folder / "a.jsonl");
-    for (int i = 0; i < 2'000'000; ++i) file << "{\"text\": \"" << i / 2 << "\"}\n";
+    std::ofstream lines(folder / "a.jsonl");
+    for (int i = 0; i < 4'000'000; ++i) lines << "{\"text\": \"" << i % 3'000'000 << "\"}\n";
   }
-  const Ran ran = prepare(folder, "a.jsonl --out out --quiet --threads 2 --dedup exact",
-                          kStatedBoundOfDeduplication);
-  EXPECT_EQ(ran.code, 0) << ran.err;
-  EXPECT_EQ(data::read_manifest(folder / "out").duplicates, 1'000'000);
+  // 3 million hashes of 16 bytes with room to grow are 64 MiB.
+  prepare_within(folder, 400 * kMiB,
+                 "a.jsonl --out out --quiet --threads 2 --dedup exact --val-fraction 0");
+  const data::Manifest manifest = data::read_manifest(folder / "out");
+  EXPECT_EQ(manifest.documents, 3'000'000);
+  EXPECT_EQ(manifest.duplicates, 1'000'000);
 }
 
-TEST(PrepareMemory, FitsAnAddressSpaceSmallerThanWhatADictionaryUnfolds) {
+TEST(PrepareAddressSpace, DoesNotHoldWhatADictionaryExpandsTo) {
   if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
   const TemporaryFolder folder;
-  constexpr int kRows = 1200;
+  // Two row groups of 64 kB, each of which says its text 30,000 times over: 3.9 GB of text.
+  constexpr std::int64_t kRows = 30'000;
+  const std::string text = repeated("universally acknowledged ", 2'600);
   data_test::ParquetWriter writer;
-  writer.dictionary_page(1, data_test::plain(repeated("and so on ", 50'000)));
-  // One bit an index; a run of zeros.
-  const std::string run = data_test::Thrift::varint(std::uint64_t{kRows} << 1) + '\0';
-  writer.data_page(kRows, '\1' + run, 8);
-  writer.end_group(kRows);
-  base::write_file(folder / "a.parquet", writer.file());  // half a megabyte: 600 MB of text
-  const Ran ran = prepare(folder, "a.parquet --out out --quiet --threads 2", "ulimit -v 560000 &&");
-  EXPECT_EQ(ran.code, 0) << ran.err;
-  EXPECT_EQ(data::read_manifest(folder / "out").documents, kRows);
+  for (int group = 0; group < 2; ++group) {
+    writer.dictionary_page(1, data_test::plain(text));
+    // Indices of one bit, all zero, in one run.
+    writer.data_page(kRows, "\1" + data_test::Thrift::varint(kRows << 1) + std::string(1, '\0'), 8);
+    writer.end_group(kRows);
+  }
+  base::write_file(folder / "a.parquet", writer.file());
+  ASSERT_LT(fs::file_size(folder / "a.parquet"), 300'000U);
+  // The ids alone are 600 MB, and each row group's ids half of that.
+  prepare_within(folder, 400 * kMiB, "a.parquet --out out --quiet --threads 2");
+  EXPECT_EQ(data::read_manifest(folder / "out").documents, 2 * kRows);
+}
+
+TEST(PrepareAddressSpace, RejectsAValueOfMoreThanAGibibyte) {
+  if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
+  const TemporaryFolder folder;
+  constexpr std::uint32_t kSize = (std::uint32_t{1} << 30) + 1;
+  using data_test::Thrift;
+  const Thrift kind = Thrift().i32(1, 1).i32(2, 0).i32(3, 3).i32(4, 3);
+  data_test::ParquetWriter writer;
+  const std::string head =
+      Thrift().i32(1, 0).i32(2, kSize + 4).i32(3, kSize + 4).structure(5, kind).bytes() +
+      data_test::little_endian(kSize);  // behind it, a hole
+  writer.append(head);
+  writer.bytes = writer.content_bytes = std::int64_t{kSize} + std::ssize(head);
+  writer.end_group(1);
+  writer.bytes.reset();
+  writer.content_bytes.reset();
+  writer.base += kSize;
+  writer.data_page(1, data_test::plain("behind it"));
+  writer.end_group(1);
+  base::write_file(folder / "a.parquet", "PAR1" + head);
+  fs::resize_file(folder / "a.parquet", 4 + head.size() + kSize);
+  std::ofstream(folder / "a.parquet", std::ios::app)
+      << writer.content().substr(head.size()) << writer.footer();
+  prepare_within(folder, 1400 * kMiB, "a.parquet --out out --quiet --threads 2 --max-rejected 60%");
+  const data::Manifest manifest = data::read_manifest(folder / "out");
+  EXPECT_EQ(manifest.documents, 1);
+  EXPECT_THAT(base::read_file(folder / "out/rejected.jsonl"),
+              HasSubstr("a value of 1073741825 bytes; 1073741824 are the most"));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +18,6 @@
 
 #include "base/file.h"
 #include "cli/prepare_kill.h"
-#include "cli/prepare_run.h"
 #include "data/data.h"
 #include "temporary_folder.h"
 #include "text/text.h"
@@ -25,13 +25,28 @@
 namespace {
 
 namespace fs = std::filesystem;
-using prepare_run::prepare;
-using prepare_run::Ran;
-using prepare_run::repeated;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::MatchesRegex;
 using testing::StartsWith;
+
+struct Ran {
+  int code = -1;
+  std::string out;
+  std::string err;
+};
+
+/// Runs `gpt2 prepare words` in `folder` through the shell, behind `before`.
+Ran prepare(const TemporaryFolder& folder, const std::string& words,
+            const std::string& before = "") {
+  const TemporaryFolder streams;
+  const std::string command =
+      "cd '" + folder.path().string() + "' && " + before + " '" GPT2_BINARY "' prepare " + words +
+      " >'" + (streams / "out").string() + "' 2>'" + (streams / "err").string() + "'";
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+          base::read_file(streams / "out"), base::read_file(streams / "err")};
+}
 
 /// Expects exit code `code`, nothing on stdout and one line of error that begins with `message`.
 void expect_failure(const Ran& ran, int code, const std::string& message) {
@@ -47,6 +62,12 @@ std::map<std::string, std::string> files_in(const base::Path& folder) {
     files[entry.path().filename().string()] = base::read_file(entry.path());
   }
   return files;
+}
+
+std::string repeated(const std::string& text, int times) {
+  std::string all;
+  for (int i = 0; i < times; ++i) all += text;
+  return all;
 }
 
 TEST(PrepareCommand, PreparesAFolderAndSumsUp) {
@@ -270,6 +291,71 @@ TEST(PrepareCommand, GoesOnAfterBeingKilled) {
   const TemporaryFolder folder;
   prepare_kill::write_inputs(folder.path(), 6'000'000);
   prepare_kill::kill_and_compare(folder.path(), 10, 600);
+}
+
+/// The sanitizers' own memory is several times the program's.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
+/// Peak resident bytes of a run.
+std::int64_t peak_bytes(const std::vector<std::string>& words) {
+  int status = 0;
+  rusage usage{};
+  const pid_t child = prepare_kill::start(words);
+  EXPECT_EQ(::wait4(child, &status, 0, &usage), child);
+  EXPECT_EQ(status, 0);
+  return usage.ru_maxrss * 1024;
+}
+
+TEST(PrepareMemory, DoesNotGrowWithTheInput) {
+  if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
+  const TemporaryFolder folder;
+  const std::string line =
+      repeated("It is a truth universally acknowledged, that 3 of 4. ", 20'000);
+  {
+    std::ofstream text(folder / "a.txt");
+    std::ofstream lines(folder / "b.jsonl");
+    for (int i = 0; i < 100; ++i) text << line << '\n';                         // 106 MB
+    for (int i = 0; i < 100; ++i) lines << "{\"text\": \"" << line << "\"}\n";  // 106 MB
+  }
+  const std::int64_t peak =
+      peak_bytes({"prepare", (folder / "a.txt").string(), (folder / "b.jsonl").string(), "--out",
+                  (folder / "out").string(), "--quiet", "--threads", "4"});
+  EXPECT_LT(peak, std::int64_t{160} << 20);
+  RecordProperty("peak_mib", static_cast<int>(peak >> 20));
+}
+
+TEST(PrepareMemory, StaysUnderAGibibyteOnHostileInput) {
+  if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
+  const TemporaryFolder folder;
+  {
+    // The longest stretch without a cut, the longest line, and a great many tiny documents.
+    std::ofstream(folder / "a.txt")
+        << std::string(8'000'000, 'a') << ' ' << std::string(8'000'000, 'b');
+    std::ofstream(folder / "b.jsonl")
+        << "{\"text\": \"" << repeated("word ", 13'000'000) << "\"}\n";
+    std::ofstream(folder / "c.jsonl") << repeated("{\"text\": \"\"}\n", 1'000'000);
+  }
+  const std::int64_t peak = peak_bytes({"prepare", folder.path().string(), "--out",
+                                        (folder / "out").string(), "--quiet", "--threads", "4"});
+  EXPECT_LT(peak, std::int64_t{1} << 30);
+  RecordProperty("peak_mib", static_cast<int>(peak >> 20));
+}
+
+TEST(PrepareMemory, FitsAnAddressSpaceSmallerThanTheInput) {
+  if (kSanitized) GTEST_SKIP() << "measures the program without sanitizers";
+  const TemporaryFolder folder;
+  {
+    std::ofstream text(folder / "a.txt");
+    const std::string block = repeated("It is a truth universally acknowledged.\n", 25'000);
+    for (int i = 0; i < 600; ++i) text << block;  // 600 MB
+  }
+  const Ran ran = prepare(folder, "a.txt --out out --quiet --threads 2", "ulimit -v 560000 &&");
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(ran.err, "");
 }
 
 }  // namespace
