@@ -249,7 +249,11 @@ class LineSource : public ChunkSource {
   }
 
   void more(Chunk& chunk, std::size_t bytes) {
-    chunk.buffer.reserve(chunk.size + bytes);
+    // Where the system cannot grow memory in place, a line is copied some fifty times, not at each
+    // step.
+    if (chunk.size + bytes > chunk.buffer.capacity()) {
+      chunk.buffer.reserve(chunk.size + std::max(bytes, chunk.size / 8));
+    }
     const std::size_t got = stream_->read({chunk.buffer.data() + chunk.size, bytes});
     chunk.size += got;
     at_end_ = got < bytes;
