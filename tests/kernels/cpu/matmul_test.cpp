@@ -44,23 +44,57 @@ class Matmul : public testing::TestWithParam<DType> {
     }
   }
 
-  /// Expects c (m, n) = start + the product of a (m, k) and b (k, n) + bias.
-  static void expect_product(const Tensor& c, const Tensor* start, const Tensor& a, bool transposed,
-                             const Tensor& b, const Tensor* bias, const Sizes& s) {
-    const double tolerance = base::View(c).type() == DType::kBf16 ? 0x1p-8 : 1e-5;
+  /// The product of a (m, k), or its transposed (k, m), and b (k, n), and the sums of its terms'
+  /// magnitudes: computed once for all that has to equal it, since under the sanitizers this is
+  /// what takes the time.
+  struct Expected {
+    std::vector<double> sums, magnitudes;  // (m, n)
+  };
+  static Expected expected(const Tensor& a, bool transposed, const Tensor& b, const Sizes& s) {
+    const std::vector<double> left = numbers(a, s.m * s.k);
+    const std::vector<double> right = numbers(b, s.k * s.n);
+    const auto size = static_cast<std::size_t>(s.m * s.n);
+    Expected result{std::vector<double>(size), std::vector<double>(size)};
     for (std::int64_t i = 0; i < s.m; ++i) {
-      for (std::int64_t j = 0; j < s.n; ++j) {
-        double sum = bias != nullptr ? bias->at(j) : 0;
-        if (start != nullptr) sum += start->at(i * s.n + j);
-        double magnitude = std::abs(sum);
-        for (std::int64_t l = 0; l < s.k; ++l) {
-          const double term = a.at(transposed ? l * s.m + i : i * s.k + l) * b.at(l * s.n + j);
-          sum += term;
-          magnitude += std::abs(term);
+      double* const sums = result.sums.data() + i * s.n;
+      double* const magnitudes = result.magnitudes.data() + i * s.n;
+      for (std::int64_t l = 0; l < s.k; ++l) {
+        const double factor = left.data()[transposed ? l * s.m + i : i * s.k + l];
+        const double* const row = right.data() + l * s.n;
+        for (std::int64_t j = 0; j < s.n; ++j) {
+          const double term = factor * row[j];
+          sums[j] += term;
+          magnitudes[j] += term < 0 ? -term : term;
         }
-        ASSERT_NEAR(c.at(i * s.n + j), sum, tolerance * (magnitude + 1e-3)) << i << ", " << j;
       }
     }
+    return result;
+  }
+
+  /// Expects c (m, n) = start + product + bias.
+  static void expect_product(const Tensor& c, const Tensor* start, const Expected& product,
+                             const Tensor* bias, const Sizes& s) {
+    const double tolerance = base::View(c).type() == DType::kBf16 ? 0x1p-8 : 1e-5;
+    const std::vector<double> got = numbers(c, s.m * s.n);
+    for (std::int64_t i = 0; i < s.m * s.n; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const double added = (bias != nullptr ? static_cast<double>(bias->at(i % s.n)) : 0.0) +
+                           (start != nullptr ? static_cast<double>(start->at(i)) : 0.0);
+      const double magnitude = product.magnitudes[at] + std::abs(added);
+      const double want = product.sums[at] + added;
+      // Written so that NaN fails; the macro's own messages cost as much as a product.
+      if (!(std::abs(got[at] - want) <= tolerance * (magnitude + 1e-3))) {
+        FAIL() << i / s.n << ", " << i % s.n << ": expected " << want << ", got " << got[at];
+      }
+    }
+  }
+
+  static std::vector<double> numbers(const Tensor& tensor, std::int64_t count) {
+    std::vector<double> result(static_cast<std::size_t>(count));
+    for (std::int64_t i = 0; i < count; ++i) {
+      result[static_cast<std::size_t>(i)] = static_cast<double>(tensor.at(i));
+    }
+    return result;
   }
 
   std::vector<std::unique_ptr<Products>> products_;
@@ -82,6 +116,7 @@ TEST_P(Matmul, MultipliesByPackedWeightsOfEitherOrder) {
       for (std::int64_t i = 0; i < s.k * s.n; ++i) {
         transposed.set(i % s.n * s.k + i / s.n, b.at(i));
       }
+      const Expected product = expected(a, /*transposed=*/false, b, s);
       base::Arena arena(products->packed_bytes(s.k, s.n));
       auto* packed = static_cast<std::byte*>(arena.take_bytes(products->packed_bytes(s.k, s.n)));
       for (const bool from_transposed : {false, true}) {
@@ -101,7 +136,7 @@ TEST_P(Matmul, MultipliesByPackedWeightsOfEitherOrder) {
                                 .m = s.m,
                                 .k = s.k,
                                 .n = s.n});
-            expect_product(c, nullptr, a, false, b, added, s);
+            expect_product(c, nullptr, product, added, s);
           }
         }
       }
@@ -118,6 +153,7 @@ TEST_P(Matmul, AddsTransposedProducts) {
       const Tensor a = draw({s.k, s.m}).as(GetParam());
       const Tensor b = draw({s.k, s.n}).as(GetParam());
       const Tensor start = draw({s.m, s.n});
+      const Expected product = expected(a, /*transposed=*/true, b, s);
       for (const bool add : {true, false}) {
         Tensor c = start;
         Tensor sums = Tensor(DType::kF32, {s.n});
@@ -130,7 +166,7 @@ TEST_P(Matmul, AddsTransposedProducts) {
                                   .m = s.m,
                                   .k = s.k,
                                   .n = s.n});
-        expect_product(c, add ? &start : nullptr, a, true, b, nullptr, s);
+        expect_product(c, add ? &start : nullptr, product, nullptr, s);
         for (std::int64_t j = 0; j < s.n; ++j) {
           double sum = add ? 1 : 0;
           double size = 1;
@@ -155,6 +191,7 @@ TEST_P(Matmul, SumsThatAreLongEnoughToBeSliced) {
     base::Arena arena(products->packed_bytes(s.k, s.n));
     auto* packed = static_cast<std::byte*>(arena.take_bytes(products->packed_bytes(s.k, s.n)));
     products->pack(packed, base::View(b).f32(), s.k, s.n, false);
+    const Expected product = expected(a, /*transposed=*/false, b, s);
     for (const DType type : {GetParam(), DType::kF32}) {
       Tensor c(type, {s.m, s.n});
       products->multiply({.c = base::View(c).data(),
@@ -167,7 +204,7 @@ TEST_P(Matmul, SumsThatAreLongEnoughToBeSliced) {
                           .m = s.m,
                           .k = s.k,
                           .n = s.n});
-      expect_product(c, nullptr, a, false, b, nullptr, s);
+      expect_product(c, nullptr, product, nullptr, s);
     }
   }
 }
