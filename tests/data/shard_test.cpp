@@ -112,7 +112,7 @@ TEST(Shard, MissingIsRefused) {
 
 data::Manifest example() {
   data::Manifest manifest;
-  manifest.inputs = {{"books/emma.txt", 123}, {"-", 0}};
+  manifest.inputs = {{"books/emma.txt", 123, {}, 0}, {"-", 0, {}, 0}};
   manifest.documents = 5;
   manifest.train_tokens = 99;
   manifest.validation_tokens = 7;
