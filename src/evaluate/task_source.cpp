@@ -70,6 +70,7 @@ Ids TaskSource::encode(std::string_view text) {
 }
 
 std::int32_t TaskSource::prefix() const {
+  if (const auto id = tokenizer_.end_of_text(); id && *id < config_.vocab_size) return *id;
   if (!config_.end_of_text) {
     base::fail("the first token is predicted from <|endoftext|>, which this model does not have");
   }

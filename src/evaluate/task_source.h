@@ -42,8 +42,8 @@ class TaskSource {
   /// Ids of a text; special tokens in it stay text. Throws Error for one outside the model's
   /// vocabulary.
   Ids encode(std::string_view text);
-  /// What a text without a context is predicted from: <|endoftext|>. Throws Error where the model
-  /// has none.
+  /// What a text without a context is predicted from: the tokenizer's <|endoftext|>, else the
+  /// model's. Throws Error where neither has one.
   std::int32_t prefix() const;
   /// Encodes both together; white space at the context's end goes to the continuation, as lm-eval
   /// does it, and an empty context becomes <|endoftext|>. Throws Error for nothing to predict.
