@@ -41,9 +41,10 @@ std::string preprocess(std::string_view raw) {
 /// The context of a line: from its parts, as lm-eval does, or as put together by somebody else.
 std::string query_of(const nlohmann::json& object) {
   if (object.contains("ctx_a") || !object.contains("ctx")) {
+    const std::string label = string_of(object, "activity_label") + ": ";
+    const std::string first = string_of(object, "ctx_a") + " ";
     const std::string second = object.contains("ctx_b") ? string_of(object, "ctx_b") : "";
-    return preprocess(string_of(object, "activity_label") + ": " + string_of(object, "ctx_a") +
-                      " " + capitalize(second));
+    return preprocess(label + first + capitalize(second));
   }
   const std::string label =
       object.contains("activity_label") ? string_of(object, "activity_label") + ": " : "";
