@@ -53,6 +53,7 @@ struct Trainer::State {
   DataFacts data_facts() const;
   void resume_options(const Options& given);
   kernels::CpuChoice choose_cpu();
+  model::Regularization regularization() const;
   void build_model();
 
   // trainer.cpp
