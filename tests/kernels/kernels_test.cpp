@@ -361,8 +361,10 @@ TEST_F(Door, MuonStepNamesTheTensor) {
   expect_error("muon_step: average: expected a decay of at least 0 and below 1, got 1",
                [&] { backend->muon_step(parameter, gradient, m, {}, nullptr, {gradient, 1.0}); });
   const auto inference = make_inference_backend(Device::kCpu, WeightFormat::kInt8);
-  expect_error("muon_step: int8 weights cannot be trained",
-               [&] { inference->muon_step(parameter, gradient, m, {}, nullptr); });
+  expect_error(
+      "muon_step: int8 weights cannot be trained; make a backend of f32 or bf16 with "
+      "make_backend()",
+      [&] { inference->muon_step(parameter, gradient, m, {}, nullptr); });
 }
 
 }  // namespace

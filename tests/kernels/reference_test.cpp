@@ -507,7 +507,6 @@ TEST_F(Reference, MuonFollowsTheFormulaOverSeveralSteps) {
 }
 
 TEST_F(Reference, MuonTakesTheMatricesOfAParameterOneByOne) {
-  Draw draw(DType::kF32);
   const Tensor whole = draw({4, 6});
   Tensor parameter(DType::kF32, {4, 6}), m(DType::kF32, {4, 6});
   backend->muon_step(parameter, whole, m, {.learning_rate = 1, .parts = 3}, nullptr);
