@@ -73,6 +73,8 @@ void add_run_options(CLI::App& command, TrainCommand& t) {
       ->check(kFromZero);
   command.add_option("--keep-checkpoints", o.keep_checkpoints, "Newest to keep (3); 0: all")
       ->check(kFromZero);
+  command.add_option("--keep-every", o.keep_every, "Keep those of every so many steps too (0: none)")
+      ->check(kFromZero);
   command.add_option("--seed", o.seed, "Of initialisation and order (1337)");
   command.add_option("--threads", o.threads, "Default: every processor this process may use")
       ->check(CLI::Range(1, 1024));
@@ -93,6 +95,20 @@ void add_model_shape(CLI::App& command, TrainCommand& t) {
     command.add_option(flag, *value, help)->check(kFromOne)->excludes(init);
   }
   command.add_option("--context", o.context, "Tokens a window (with --init: at most the model's)")
+      ->check(kFromOne);
+}
+
+void add_guard_options(CLI::App& command, TrainCommand& t) {
+  train::Options& o = t.options;
+  command.add_flag("--spike-guard,!--no-spike-guard", o.spike_guard,
+                   "Skip updates whose loss or gradient norm is far above the recent ones (on)");
+  command.add_option("--spike-window", o.spike_window, "Updates it compares with (128)")
+      ->check(CLI::Range(std::int64_t{100}, INT64_MAX, "AT LEAST 100"));
+  command.add_option("--spike-z", o.spike_z, "Standard deviations above their mean (6)")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--spike-rollback", o.spike_rollback,
+                  "Spikes in a row that lead back to the last checkpoint, and past their data (5)")
       ->check(kFromOne);
 }
 
@@ -398,6 +414,7 @@ void add_train(CLI::App& app) {
   add_run_options(*command, *state);
   add_model_shape(*command, *state);
   add_step_options(*command, *state);
+  add_guard_options(*command, *state);
   command->footer(
       "Defaults that do not fit small data are lowered, and said: micro-batch and batch-tokens to\n"
       "at most a hundredth of the training tokens, warmup to a twentieth of the steps. All\n"

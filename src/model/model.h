@@ -105,6 +105,8 @@ class ParameterSet {
   ParameterSet() = default;
   /// All zeros.
   explicit ParameterSet(const Config& config, Contents contents = Contents::kAll);
+  /// Takes the values of `other`, and its layout where this set's is another one.
+  void assign(const ParameterSet& other);
 
   View wte;                             // (Vp, C)
   View wpe;                             // (context, C)
@@ -125,6 +127,7 @@ class ParameterSet {
 
  private:
   Config config_;
+  Contents contents_ = Contents::kAll;
   std::vector<ParameterInfo> infos_;
   base::Arena arena_;
 };

@@ -1,8 +1,10 @@
 // The one list of a GPT-2's parameters, and what is laid out by it.
 
+#include <algorithm>
 #include <array>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "model/model.h"
 #include "model/parameters.h"
 
@@ -90,13 +92,25 @@ bool is_in(Contents contents, const ParameterInfo& info) {
 // ---- ParameterSet -----------------------------------------------------------------------------
 
 ParameterSet::ParameterSet(const Config& config, Contents contents)
-    : config_(config), infos_(parameter_list(config)) {
+    : config_(config), contents_(contents), infos_(parameter_list(config)) {
   blocks.resize(static_cast<std::size_t>(config.layers));
   arena_ = base::make_arena([&](base::Arena& arena) {
     for (std::size_t i = 0; i < size(); ++i) {
       if (is_in(contents, infos_[i])) view(i) = arena.take(DType::kF32, infos_[i].shape);
     }
   });
+}
+
+void ParameterSet::assign(const ParameterSet& other) {
+  if (config_ != other.config_ || contents_ != other.contents_ || size() != other.size()) {
+    *this = ParameterSet(other.config_, other.contents_);
+  }
+  for (std::size_t i = 0; i < size(); ++i) {
+    if (view(i).empty()) continue;
+    base::parallel_ranges(view(i).elements(), [&](std::int64_t begin, std::int64_t end) {
+      std::copy(other.view(i).f32() + begin, other.view(i).f32() + end, view(i).f32() + begin);
+    });
+  }
 }
 
 View& ParameterSet::view(std::size_t index) {

@@ -160,6 +160,19 @@ void Trainer::State::build_loader() {
   loader.emplace(std::move(loaders), std::move(shares), plan.micro_batch, plan.length);
 }
 
+/// Takes a micro-batch or number of threads that differs from the run's.
+void Trainer::State::take_pace(const Options& given) {
+  const auto take = [&](auto member, std::string_view name) {
+    if (!(given.*member) || given.*member == options.*member) return;
+    notes.push_back(fmt::format(
+        "--{} {} in place of {}: the same tokens in the same order, losses equal up to rounding",
+        name, *(given.*member), *(options.*member)));
+    options.*member = given.*member;
+  };
+  take(&Options::micro_batch, "micro-batch");
+  take(&Options::threads, "threads");
+}
+
 /// Takes the run's own options from train.json, lays over them what may differ, and refuses what
 /// contradicts them.
 void Trainer::State::resume_options(const Options& given) {
@@ -184,9 +197,10 @@ void Trainer::State::resume_options(const Options& given) {
                                 sources.size() == 1 ? "its tokens" : "their tokens or weights"));
   }
   for (auto member : {&Options::validate_every, &Options::sample_every, &Options::checkpoint_every,
-                      &Options::keep_checkpoints}) {
+                      &Options::keep_checkpoints, &Options::keep_every}) {
     if (given.*member) options.*member = given.*member;
   }
+  take_pace(given);
   options.max_seconds = given.max_seconds;
   options.device = given.device;
   options.choose_cpu = given.choose_cpu;
@@ -260,14 +274,17 @@ void Trainer::State::build_model() {
   m = model::ParameterSet(plan.config);
   v = model::ParameterSet(plan.config);
   build_loader();
+  if (*options.spike_guard) guard.emplace(*options.spike_window, *options.spike_z);
   if (checkpoint) {
     if (state.config != plan.config) {
       base::fail("{}: another model than train.json's", checkpoint->folder.string());
     }
-    load_checkpoint(checkpoint->folder, model->parameters(), m, v);
+    load_checkpoint(checkpoint->folder, state_sets());
     model->pack();
     loader->restore(state.loaders);
     first_step = state.step;
+    best = state.best;
+    if (guard) guard->restore(state.spikes);
     if (state.backend != backend_description) {
       notes.push_back(
           fmt::format("the checkpoint was written on '{}', this is '{}': losses may "

@@ -161,6 +161,9 @@ T from_json_value(const Place& place, const Json& json) {
     std::vector<std::string> known;
     for (const auto& [name, choice] : names) known.push_back(name);
     fail_type(place, "one of " + joined(known), json);
+  } else if constexpr (std::is_same_v<T, bool>) {
+    if (!json.is_boolean()) fail_type(place, "true or false", json);
+    return json.get<bool>();
   } else if constexpr (std::is_integral_v<T>) {
     return integer_from<T>(place, json);
   } else if constexpr (std::is_same_v<T, double>) {

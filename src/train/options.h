@@ -35,7 +35,7 @@ void for_each_option(Visit&& visit) {
   visit("vocab-size", &Options::vocab_size, kMust);
   visit("steps", &Options::steps, kMust);
   visit("epochs", &Options::epochs, kMay);  // compared by the steps it comes to
-  visit("micro-batch", &Options::micro_batch, kMust);
+  visit("micro-batch", &Options::micro_batch, kMay);  // changes no more than the rounding
   visit("batch-tokens", &Options::batch_tokens, kMust);
   visit("lr", &Options::learning_rate, kMust);
   visit("min-lr", &Options::min_learning_rate, kMust);
@@ -52,8 +52,13 @@ void for_each_option(Visit&& visit) {
   visit("sample-every", &Options::sample_every, kMay);
   visit("checkpoint-every", &Options::checkpoint_every, kMay);
   visit("keep-checkpoints", &Options::keep_checkpoints, kMay);
+  visit("keep-every", &Options::keep_every, kMay);
+  visit("spike-guard", &Options::spike_guard, kMust);
+  visit("spike-window", &Options::spike_window, kMust);
+  visit("spike-z", &Options::spike_z, kMust);
+  visit("spike-rollback", &Options::spike_rollback, kMust);
   visit("seed", &Options::seed, kMust);
-  visit("threads", &Options::threads, kMust);
+  visit("threads", &Options::threads, kMay);  // changes no more than the rounding
   visit("max-time", &Options::max_seconds, kMay);
 }
 

@@ -24,6 +24,10 @@ constexpr std::int64_t kValidationShare = 20, kValidationEvery = 250;  // about 
 constexpr std::int64_t kSampleShare = 4, kSampleEvery = 1000;
 constexpr std::int64_t kCheckpointShare = 4, kCheckpointEvery = 500;
 constexpr std::int64_t kKeepCheckpoints = 3;
+// Losses and gradient norms of healthy runs stay within about five deviations of the hundred before;
+// the mean of fewer would follow a spike too soon.
+constexpr std::int64_t kSpikeWindow = 128, kLeastSpikeWindow = 100, kSpikeRollback = 5;
+constexpr double kSpikeDeviations = 6;
 constexpr std::uint64_t kSeed = 1337;
 // One validation reads two batches' worth of windows within these bounds: a forward pass over them
 // costs less than one step, and 64 windows of 1024 tokens tell two digits of the loss.
@@ -39,6 +43,17 @@ T set_default(std::optional<T>& option, T value) {
 
 void require(bool fine, std::string_view name, std::string_view expected, auto got) {
   if (!fine) base::fail("--{}: expected {}, got {}", name, expected, got);
+}
+
+void fill_spike_guard(Options& o) {
+  set_default(o.spike_guard, true);
+  const std::int64_t window = set_default(o.spike_window, kSpikeWindow);
+  require(window >= kLeastSpikeWindow, "spike-window", fmt::format("at least {}", kLeastSpikeWindow),
+          window);
+  const double z = set_default(o.spike_z, kSpikeDeviations);
+  require(std::isfinite(z) && z > 0, "spike-z", "more than 0", z);
+  const std::int64_t rollback = set_default(o.spike_rollback, kSpikeRollback);
+  require(rollback >= 1, "spike-rollback", "at least 1", rollback);
 }
 
 /// Ranges of the plain numbers, and their defaults.
@@ -64,6 +79,9 @@ void fill_numbers(Options& o) {
   require(*o.threads >= 1 && *o.threads <= 1024, "threads", "1 to 1024", *o.threads);
   const std::int64_t keep = set_default(o.keep_checkpoints, kKeepCheckpoints);
   require(keep >= 0, "keep-checkpoints", "at least 0", keep);
+  const std::int64_t keep_every = set_default(o.keep_every, std::int64_t{0});
+  require(keep_every >= 0, "keep-every", "at least 0", keep_every);
+  fill_spike_guard(o);
 }
 
 void forbid_with_init(bool given, std::string_view name) {
