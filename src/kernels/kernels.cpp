@@ -528,9 +528,8 @@ void Backend::adamw_step(View parameter, ConstView gradient, View m, View v, con
   if (hyper.step < 1) fail("adamw_step: step: expected 1 or more, got {}", hyper.step);
   check_renewed(check, "adamw_step", *this, parameter, copies, average);
   // Parameter and moments are read and written, the gradient is read.
-  const Timed timed(
-      *this, copies == nullptr ? "adamw_step" : "adamw_step and packing",
-      {.bytes = 7 * bytes_of({parameter}) + renewed_bytes(*this, copies, average)});
+  const Timed timed(*this, copies == nullptr ? "adamw_step" : "adamw_step and packing",
+                    {.bytes = 7 * bytes_of({parameter}) + renewed_bytes(*this, copies, average)});
   do_adamw_step(parameter, gradient, m, v, hyper, copies, average);
 }
 
@@ -550,8 +549,9 @@ void Backend::muon_step(View parameter, ConstView gradient, View m, const Muon& 
   const std::int64_t columns = shape[1] / hyper.parts;
   const std::int64_t small = std::min(shape[0], columns);
   const std::int64_t large = std::max(shape[0], columns);
-  const double iteration = 2 * product_flops(small, small, large) +  // S, and its polynomial times X
-                           product_flops(small, small, small);       // S S
+  const double iteration =
+      2 * product_flops(small, small, large) +  // S, and its polynomial times X
+      product_flops(small, small, small);       // S S
   const Timed timed(*this, "muon_step",
                     {.flops = kMuonIterations * static_cast<double>(hyper.parts) * iteration,
                      .bytes = 5 * bytes_of({parameter}) + renewed_bytes(*this, copies, average)},

@@ -110,8 +110,8 @@ std::size_t Reference<A>::do_muon_workspace_bytes(std::int64_t rows, std::int64_
 
 template void Reference<float>::do_muon_step(View, ConstView, View, const Muon&,
                                              const PackedWeight*, const Average&);
-template void Reference<Bf16>::do_muon_step(View, ConstView, View, const Muon&,
-                                            const PackedWeight*, const Average&);
+template void Reference<Bf16>::do_muon_step(View, ConstView, View, const Muon&, const PackedWeight*,
+                                            const Average&);
 template std::size_t Reference<float>::do_muon_workspace_bytes(std::int64_t, std::int64_t,
                                                                std::int64_t) const;
 template std::size_t Reference<Bf16>::do_muon_workspace_bytes(std::int64_t, std::int64_t,

@@ -177,8 +177,8 @@ MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t
     if (training || info.packed < 0) parameters.take(DType::kF32, info.shape);
     if (is_in(second_moments_of(optimizer), info)) second_moments.take(DType::kF32, info.shape);
     if (!training || optimizer != Optimizer::kMuon || info.matrices == 0) continue;
-    muon_workspace = std::max(muon_workspace, backend.muon_workspace_bytes(
-                                                  info.shape[0], info.shape[1], info.matrices));
+    muon_workspace = std::max(
+        muon_workspace, backend.muon_workspace_bytes(info.shape[0], info.shape[1], info.matrices));
   }
   std::vector<PackedWeight> ignored;
   lay_out_copies(copies, list, backend, training, ignored);

@@ -87,7 +87,7 @@ struct BlockParameters {
 /// Which parameters of a set have memory.
 enum class Contents : std::uint8_t {
   kAll,
-  kUnpacked,  ///< weights that products read are left out: their views are empty
+  kUnpacked,         ///< weights that products read are left out: their views are empty
   kNoBlockMatrices,  ///< the blocks' matrices, which Muon steps, are left out
 };
 
@@ -248,8 +248,8 @@ class Gpt2 {
                   const MovingAverage& average = {});
   /// One Muon step on the blocks' matrices, an AdamW step on every other parameter. `m`: all first
   /// moments; `v`: those of second_moments_of(Optimizer::kMuon). `muon.parts` and `muon.scale` are
-  /// the model's to choose. The scale makes an update's root mean square 0.2, about AdamW's, so that
-  /// one learning rate suits matrices of all shapes:
+  /// the model's to choose. The scale makes an update's root mean square 0.2, about AdamW's, so
+  /// that one learning rate suits matrices of all shapes:
   ///   0.2 sqrt(max(rows, columns)) for each of the ParameterInfo::matrices
   /// Source: Liu et al. 2025 (arXiv:2502.16982), section 2.2.
   void muon_step(ParameterSet& m, ParameterSet& v, const kernels::Muon& muon,

@@ -348,8 +348,9 @@ TEST_F(Door, MuonStepNamesTheTensor) {
   const Tensor gradient = f32({2, 6});
   expect_error("muon_step: parameter: expected 2 dimensions, got shape (6)",
                [&] { backend->muon_step(f32({6}), f32({6}), f32({6}), {}, nullptr); });
-  expect_error("muon_step: gradient: expected shape (2, 6), got (6, 2)",
-               [&] { backend->muon_step(parameter, f32({6, 2}), m, {}, nullptr); });
+  expect_error("muon_step: gradient: expected shape (2, 6), got (6, 2)", [&] {
+    backend->muon_step(parameter, f32({6, 2}), m, {}, nullptr);
+  });
   expect_error("muon_step: m: expected a tensor, got none",
                [&] { backend->muon_step(parameter, gradient, {}, {}, nullptr); });
   expect_error("muon_step: parts: expected a divisor of the 6 columns, got 4",
@@ -358,8 +359,9 @@ TEST_F(Door, MuonStepNamesTheTensor) {
   expect_error("muon_step: average: expected shape (2, 6), got (2, 5)", [&] {
     backend->muon_step(parameter, gradient, m, {}, nullptr, {average, 0.5});
   });
-  expect_error("muon_step: average: expected a decay of at least 0 and below 1, got 1",
-               [&] { backend->muon_step(parameter, gradient, m, {}, nullptr, {gradient, 1.0}); });
+  expect_error("muon_step: average: expected a decay of at least 0 and below 1, got 1", [&] {
+    backend->muon_step(parameter, gradient, m, {}, nullptr, {gradient, 1.0});
+  });
   const auto inference = make_inference_backend(Device::kCpu, WeightFormat::kInt8);
   expect_error(
       "muon_step: int8 weights cannot be trained; make a backend of f32 or bf16 with "

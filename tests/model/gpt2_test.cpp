@@ -19,6 +19,8 @@ using base::DType;
 using model::Config;
 using model::Gpt2;
 using model::KvCache;
+using model::Optimizer;
+using model::ParameterInfo;
 using model::ParameterSet;
 
 constexpr Config kConfig = {.vocab_size = 61,
@@ -261,7 +263,8 @@ TEST(Training, OnlyMatricesDecay) {
 
 // What the model adds to the operation: which parameters, which matrices, which scale.
 TEST(Training, MuonStepsTheBlocksMatrices) {
-  Gpt2 model = random_model(kConfig, true, reference()), other = random_model(kConfig, true, reference());
+  Gpt2 model = random_model(kConfig, true, reference()),
+       other = random_model(kConfig, true, reference());
   ParameterSet m(kConfig), v(kConfig, second_moments_of(Optimizer::kMuon));
   ParameterSet other_m(kConfig), other_v(kConfig);
   const auto ids = random_ids(12, 1), targets = random_ids(12, 2);
@@ -281,7 +284,8 @@ TEST(Training, MuonStepsTheBlocksMatrices) {
   for (std::size_t i = 0; i < m.size(); ++i) {
     const ParameterInfo& info = m.info(i);
     if (info.matrices == 0) {
-      EXPECT_EQ(values(model.parameters().view(i)), values(other.parameters().view(i))) << info.name;
+      EXPECT_EQ(values(model.parameters().view(i)), values(other.parameters().view(i)))
+          << info.name;
       EXPECT_EQ(values(v.view(i)), values(other_v.view(i))) << info.name;
       continue;
     }
@@ -340,8 +344,9 @@ TEST(Training, AnAverageFollowsAndChangesPlaces) {
   ParameterSet misfit(wrong);
   expect_error("exchange_parameters: the set belongs to a model of another shape",
                [&] { model.exchange_parameters(misfit); });
-  expect_error("muon_step: the moments belong to a model of another shape",
-               [&] { model.muon_step(m, v, {}, {}, {&misfit, 0.5}); });
+  expect_error("muon_step: the moments belong to a model of another shape", [&] {
+    model.muon_step(m, v, {}, {}, {&misfit, 0.5});
+  });
 }
 
 TEST(Memory, MuonNeedsNoSecondMomentsOfTheBlocksMatrices) {
@@ -358,8 +363,7 @@ TEST(Memory, MuonNeedsNoSecondMomentsOfTheBlocksMatrices) {
   EXPECT_EQ(adamw.average, 0U);
   EXPECT_EQ(muon.average, all.bytes());
   EXPECT_GT(muon.workspace, adamw.workspace);
-  EXPECT_EQ(muon.total() - adamw.total(),
-            second.bytes() + muon.workspace - adamw.workspace);
+  EXPECT_EQ(muon.total() - adamw.total(), second.bytes() + muon.workspace - adamw.workspace);
 }
 
 TEST(Training, RefusesWhatCannotBe) {

@@ -30,19 +30,19 @@ void for_each_block(std::int64_t rows, Body&& body) {
 }  // namespace
 
 struct MuonStep::Memory {
-  std::size_t bytes;      ///< of all of it
-  std::int64_t rows;      ///< of a part, the matrix that is made orthogonal
-  std::int64_t columns;   ///< of a part
-  std::int64_t large;     ///< rows of X, which is the part or, where that is wide, its transpose
-  std::int64_t small;     ///< columns of X
-  float* update;          ///< (parts, rows, columns): the momentum; then X, as it lies
-  double* sums;           ///< (parts, blocks of rows): sums of its squares
-  std::byte* x;           ///< (large, small) A
-  std::byte* next;        ///< (large, small) A, right behind x
-  float* gram;            ///< (small, small): X^T X, then the polynomial
-  float* square;          ///< (small, small): (X^T X)^2
-  std::byte* narrow;      ///< (small, small) A: X^T X
-  std::byte* packed;      ///< the polynomial, for X times it
+  std::size_t bytes;     ///< of all of it
+  std::int64_t rows;     ///< of a part, the matrix that is made orthogonal
+  std::int64_t columns;  ///< of a part
+  std::int64_t large;    ///< rows of X, which is the part or, where that is wide, its transpose
+  std::int64_t small;    ///< columns of X
+  float* update;         ///< (parts, rows, columns): the momentum; then X, as it lies
+  double* sums;          ///< (parts, blocks of rows): sums of its squares
+  std::byte* x;          ///< (large, small) A
+  std::byte* next;       ///< (large, small) A, right behind x
+  float* gram;           ///< (small, small): X^T X, then the polynomial
+  float* square;         ///< (small, small): (X^T X)^2
+  std::byte* narrow;     ///< (small, small) A: X^T X
+  std::byte* packed;     ///< the polynomial, for X times it
 
   bool wide() const { return rows < columns; }
   std::int64_t elements() const { return rows * columns; }
