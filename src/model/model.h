@@ -326,9 +326,10 @@ void save_model(const base::Path& folder, const ParameterSet& parameters, DType 
 /// bf16) is that of the tensors beside it.
 std::string config_json(const Config& config, DType type = DType::kF32);
 
-/// Writes every tensor of a set (f32, padding left out) as safetensors; returns the file's CRC-32C.
+/// Writes every tensor of a set that has memory (f32, padding left out) as safetensors; returns the
+/// file's CRC-32C.
 std::uint32_t save_parameters(const base::Path& path, const ParameterSet& parameters);
-/// Reads what save_parameters wrote into a set of the same Config. Throws Error naming the tensor.
+/// Reads what save_parameters wrote into a set of the same Config and contents. Throws Error naming the tensor.
 void load_parameters(const base::Path& path, ParameterSet& parameters);
 
 }  // namespace model
