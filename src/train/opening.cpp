@@ -118,10 +118,6 @@ void Trainer::State::open_data() {
                        data::TokenStream::open(source.folder, data::Split::kValidation)});
   }
   check_mixture(sources);
-  for (Source& source : sources) {
-    source.train.check_in_background();
-    source.validation.check_in_background();
-  }
 }
 
 bool Trainer::State::has_masks() const {
@@ -150,7 +146,11 @@ DataFacts Trainer::State::data_facts() const {
 void Trainer::State::build_loader() {
   std::vector<data::Loader> loaders;
   std::vector<double> shares;
-  for (const Source& source : sources) {
+  for (Source& source : sources) {
+    // From here on: the samples of fingerprint() would have every shard checked before the first
+    // step.
+    source.train.check_in_background();
+    source.validation.check_in_background();
     // Folders of equal length are shuffled differently.
     const std::uint64_t seed = *options.seed + loaders.size();
     loaders.emplace_back(source.train, 1, plan.length, *options.order, seed,

@@ -8,7 +8,7 @@ namespace {
 
 TEST(GoldenCheckpoint, OfVersion1IsResumed) {
   TemporaryFolder folder;
-  const base::Path golden = base::Path(GPT2_GOLDEN_DIR) / "checkpoint_v1";
+  const base::Path golden = base::Path(GPT2_SOURCE_DIR "/tests/golden/checkpoint_v1");
   std::filesystem::copy(golden, folder / "copy", std::filesystem::copy_options::recursive);
   Options o;
   o.out = folder / "copy" / "run";
