@@ -214,6 +214,9 @@ class Backend {
   void fill_zero(View out);
   /// out[i] = mean + deviation * normal(seed, stream, i), f32. The same on every backend.
   void fill_normal(View out, float mean, float deviation, std::uint64_t seed, std::uint64_t stream);
+  /// out[i] = low + (high - low) * uniform(seed, stream, i) in [0, 1), f32. The same on every
+  /// backend.
+  void fill_uniform(View out, float low, float high, std::uint64_t seed, std::uint64_t stream);
   /// out = inp, converting between f32, bf16 (round to nearest even) and f16. Equal shapes.
   void convert(View out, ConstView inp);
 
@@ -241,8 +244,8 @@ class Backend {
   void embed_packed(View x, ConstView ids, ConstView positions, const PackedWeight& wte,
                     ConstView wpe);
   /// dwte[ids[n]] += dx[n]; dwpe[n mod T] += dx[n], in a fixed order whatever the threads.
-  /// dwte: (Vp, C), dwpe: (positions, C), dx: (N, C), all f32. ids: (N) i32. `dropout`: the
-  /// forward's, which dx has not passed yet.
+  /// dwte: (Vp, C), dwpe: (positions, C), dx: (N, C), all f32; dwte or dwpe empty: not wanted.
+  /// ids: (N) i32. `dropout`: the forward's, which dx has not passed yet.
   void embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids, std::int64_t length,
                       const Dropout& dropout = {});
 
@@ -259,7 +262,8 @@ class Backend {
                              const Dropout& dropout = {});
   /// dres += the gradient of LayerNorm's input; dgain += ..., dbias += ...; where given,
   /// dres_copy = dres in A (the dout of the branch below it), after the branch's `dropout`.
-  /// dres: (N, C) f32. dres_copy: (N, C) A, or empty. dgain, dbias: (C) f32. dnormed: (N, C) A.
+  /// dres: (N, C) f32. dres_copy: (N, C) A, or empty. dgain, dbias: (C) f32, or empty: not wanted.
+  /// dnormed: (N, C) A.
   /// res: (N, C) f32, the forward's res_out. mean, rstd: (N). gain: (C). Dropout needs dres_copy.
   void add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias, ConstView dnormed,
                               ConstView res, ConstView mean, ConstView rstd, ConstView gain,
@@ -278,9 +282,24 @@ class Backend {
   /// dweight += inp^T dout; dbias += column sums of dout (= with Gradient::kOverwrite).
   /// dinp: (N, K) A. dweight: (K, M) f32. dbias: (M) f32. dout: (N, M) A. inp: (N, K) A.
   /// pre: (N, K) A with kGelu, else empty. dinp overlaps nothing but, where K = M, never dout.
+  /// dinp, dweight, dbias: empty where they are not wanted, which saves their work; without dinp
+  /// the copy for backward is not read and need not exist.
   void linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
                        const PackedWeight& weight, Epilogue epilogue, ConstView pre,
                        Gradient gradient = Gradient::kAdd);
+  /// The gradients of a low-rank adapter A B that is merged into a linear layer's weight:
+  ///   out = inp (W + s A B) + bias, so that d(sum(dout * out)) = sum(dout * inp s d(A B));
+  ///   with d(A B) = dA B + A dB and sum(X * (Y Z)) = sum((Y^T X) * Z) = sum((X Z^T) * Y):
+  ///   da += s inp^T (dout B^T);  db += s (inp A)^T dout
+  /// Both inner products are (N, R): the weight's own (K, M) gradient never exists.
+  /// da: (K, R), db: (R, M) f32, empty where not wanted. dout: (N, M) A, inp: (N, K) A: those of
+  /// linear_backward. a: (K, R), b: (R, M) f32. The (N, R) products and what is multiplied with
+  /// them are rounded to A; sums are f32. Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1.
+  void low_rank_backward(View da, View db, ConstView dout, ConstView inp, ConstView a, ConstView b,
+                         float scale);
+  /// Upper bound of the scratch memory that low_rank_backward() takes for N rows.
+  std::size_t low_rank_workspace_bytes(std::int64_t rows, std::int64_t inputs, std::int64_t outputs,
+                                       std::int64_t rank) const;
   /// out = GELU(pre), as linear_forward gave it: for a backward pass that kept only pre.
   /// out, pre: (N, M) A, may be the same memory.
   void gelu_forward(View out, ConstView pre);
@@ -317,6 +336,7 @@ class Backend {
   /// unscaled sum of the losses of the rows whose target is not kIgnoredTarget (their dx is 0). dx:
   /// (N, C) A. dwte: (Vp, C) f32; rows V.. receive nothing. losses: (N) f32, 0 where ignored. x:
   /// (N, C) A. wte: kOutIn, inputs C, outputs Vp. targets: (N) i32 in [-1, V). V = `vocab`.
+  /// dwte empty: not wanted.
   double head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                    ConstView targets, std::int64_t vocab, float scale,
                    Gradient gradient = Gradient::kAdd, const LossOptions& options = {});
@@ -388,13 +408,18 @@ class Backend {
   virtual void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout,
                                   ConstView inp, const PackedWeight& weight, Epilogue epilogue,
                                   ConstView pre, Gradient gradient) = 0;
+  virtual void do_low_rank_backward(View da, View db, ConstView dout, ConstView inp, ConstView a,
+                                    ConstView b, float scale) = 0;
+  virtual std::size_t do_low_rank_workspace_bytes(std::int64_t rows, std::int64_t inputs,
+                                                  std::int64_t outputs,
+                                                  std::int64_t rank) const = 0;
   virtual void do_gelu_forward(View out, ConstView pre) = 0;
   virtual void do_attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout) = 0;
   virtual void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
                                      ConstView lse, const Dropout& dropout) = 0;
   virtual void do_attention_cached(View out, ConstView qkv,
                                    std::span<const CacheRows> sequences) = 0;
-  /// dx and dwte empty: losses only.
+  /// dx and dwte empty: losses only. dwte alone: it is not wanted.
   virtual double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                               ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
                               const LossOptions& options) = 0;
@@ -417,6 +442,12 @@ class Backend {
   bool profiling_ = false;
   base::Clock clock_ = base::Clock::kWall;
 };
+
+/// out = weight + scale * (a b), a low-rank adapter merged into its weight. The same bits everywhere
+/// and from any number of threads; it needs no backend, so that files can be written beside one.
+/// out, weight: (K, M) f32, may be the same memory. a: (K, R), b: (R, M) f32.
+/// Throws Error when a shape disagrees.
+void merge_low_rank(View out, ConstView weight, ConstView a, ConstView b, float scale);
 
 /// Which backend to make.
 enum class Device : std::uint8_t { kReference, kCpu };

@@ -60,6 +60,10 @@ class Reference : public Backend {
   void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
                           const PackedWeight& weight, Epilogue epilogue, ConstView pre,
                           Gradient gradient) override;
+  void do_low_rank_backward(View da, View db, ConstView dout, ConstView inp, ConstView a,
+                            ConstView b, float scale) override;
+  std::size_t do_low_rank_workspace_bytes(std::int64_t rows, std::int64_t inputs,
+                                          std::int64_t outputs, std::int64_t rank) const override;
   void do_gelu_forward(View out, ConstView pre) override;
   void do_attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout) override;
   void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse,

@@ -220,6 +220,18 @@ TEST_F(Door, LinearBackwardNamesTheTensor) {
   });
 }
 
+TEST_F(Door, LowRankBackwardNamesTheTensor) {
+  const Tensor dout = f32({4, 2}), inp = f32({4, 3}), a = f32({3, 5}), b = f32({5, 2});
+  Tensor da = a, db = b;
+  expect_error("low_rank_backward: b: expected shape (5, 2), got (3, 5)",
+               [&] { backend->low_rank_backward(da, db, dout, inp, a, a, 1.0F); });
+  expect_error("low_rank_backward: da: expected shape (3, 5), got (5, 2)",
+               [&] { backend->low_rank_backward(db, {}, dout, inp, a, b, 1.0F); });
+  expect_error("low_rank_backward: inp: expected shape (4, 3), got (2, 3)", [&] {
+    backend->low_rank_backward(da, db, dout, f32({2, 3}), a, b, 1.0F);
+  });
+}
+
 TEST(DoorOfTheCpu, LinearBackwardNeedsItsCopyWhereTheBackendHasOne) {
   const auto backend = make_backend(Device::kCpu, DType::kF32);
   const PackedBytes bytes = backend->packed_bytes(3, 2, WeightOrder::kInOut, true);

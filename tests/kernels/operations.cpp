@@ -124,6 +124,21 @@ Outputs LinearBackward::operator()(Backend& backend, Draw draw) const {
   return {{"dinp", dinp}, {"dweight", dweight, 0, 1e-5}, {"dbias", dbias, 0, 1e-5}};
 }
 
+Outputs LowRankBackward::operator()(Backend& backend, Draw draw) const {
+  const DType type = backend.compute_type();
+  const Tensor dout = draw({rows, outputs}).as(type);
+  const Tensor inp = draw({rows, inputs}).as(type);
+  const Tensor a = draw({inputs, rank}, 1.0 / std::sqrt(static_cast<double>(inputs)));
+  const Tensor b = draw({rank, outputs}, 1.0 / std::sqrt(static_cast<double>(outputs)));
+  Tensor da = draw({inputs, rank});
+  Tensor db = draw({rank, outputs});
+  backend.low_rank_backward(da, db, dout, inp, a, b, 0.5F);
+  // bf16: each of the N terms of a sum has its own rounding of 2^-9 relative to the term.
+  const double noise =
+      type == DType::kBf16 ? 0x1p-8 * 0.5 * 4 * std::sqrt(static_cast<double>(rows)) : 0;
+  return {{"da", da, noise, 1e-5}, {"db", db, noise, 1e-5}};
+}
+
 Outputs GeluForward::operator()(Backend& backend, Draw draw) const {
   const DType type = backend.compute_type();
   const Tensor inp = draw({rows, inputs}).as(type);

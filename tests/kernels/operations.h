@@ -58,6 +58,11 @@ struct LinearBackward {
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
+struct LowRankBackward {
+  std::int64_t rows, inputs, outputs, rank;
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
 /// gelu_forward of what linear_forward keeps gives what linear_forward gives, bit for bit.
 struct GeluForward {
   std::int64_t rows, inputs, outputs;

@@ -324,6 +324,34 @@ Values each(Values values, double (*function)(double)) {
   return values;
 }
 
+/// W + s A B.
+Values merged(Values weight, const Values& a, const Values& b, double scale, std::size_t rank) {
+  const std::size_t outputs = b.size() / rank;
+  for (std::size_t i = 0; i < weight.size(); ++i) {
+    for (std::size_t r = 0; r < rank; ++r) {
+      weight[i] += scale * a[i / outputs * rank + r] * b[r * outputs + i % outputs];
+    }
+  }
+  return weight;
+}
+
+TEST_F(Reference, TheGradientsOfAnAdapterAreThoseOfTheMergedProduct) {
+  const Tensor inp = draw({4, 5}), dout = draw({4, 3});
+  const Tensor weight = draw({5, 3}), a = draw({5, 2}), b = draw({2, 3});
+  const Tensor da_before = draw({5, 2}), db_before = draw({2, 3});
+  Tensor da = da_before, db = db_before;
+  backend->low_rank_backward(da, db, dout, inp, a, b, 0.75F);
+  const auto objective = [&](const Values& v_a, const Values& v_b) {
+    const Values w = merged(values_of(weight), v_a, v_b, 0.75, 2);
+    return weighted_sum(linear(values_of(inp), w, Values(3)), dout);
+  };
+  const Values v_a = values_of(a), v_b = values_of(b);
+  expect_added("da", da, da_before,
+               differences([&](const Values& v) { return objective(v, v_b); }, v_a));
+  expect_added("db", db, db_before,
+               differences([&](const Values& v) { return objective(v_a, v); }, v_b));
+}
+
 TEST_F(Reference, LinearForwardKeepsThePreActivationAndAppliesGelu) {
   const Tensor inp = draw({4, 5});
   const Tensor parameter = draw({5, 3});
