@@ -443,10 +443,10 @@ class Backend {
   base::Clock clock_ = base::Clock::kWall;
 };
 
-/// out = weight + scale * (a b), a low-rank adapter merged into its weight. The same bits everywhere
-/// and from any number of threads; it needs no backend, so that files can be written beside one.
-/// out, weight: (K, M) f32, may be the same memory. a: (K, R), b: (R, M) f32.
-/// Throws Error when a shape disagrees.
+/// out = weight + scale * (a b), a low-rank adapter merged into its weight. The same bits
+/// everywhere and from any number of threads; it needs no backend, so that files can be written
+/// beside one. out, weight: (K, M) f32, may be the same memory. a: (K, R), b: (R, M) f32. Throws
+/// Error when a shape disagrees.
 void merge_low_rank(View out, ConstView weight, ConstView a, ConstView b, float scale);
 
 /// Which backend to make.

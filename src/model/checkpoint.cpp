@@ -32,8 +32,7 @@ bool is_written(const View& view, const ParameterInfo& info, Written what) {
 }
 
 /// Writes a set; the tensors' bytes stream through a small buffer where they change their type.
-std::uint32_t write_set(const base::Path& path, const ParameterSet& set, DType type,
-                        Written what) {
+std::uint32_t write_set(const base::Path& path, const ParameterSet& set, DType type, Written what) {
   std::vector<formats::TensorSpec> specs;
   std::vector<ParameterInfo> list;
   set.for_each([&](const View& view, const ParameterInfo& info) {

@@ -113,8 +113,9 @@ struct BlockBackward {
   float scale;  // of the adapters
   const BlockActivations& a;
   const BackwardBuffers& s;
-  bool first;         // nothing below needs the copy in A
-  std::int64_t stop;  // the lowest operation with something to train; below 0: something is under it
+  bool first;  // nothing below needs the copy in A
+  std::int64_t
+      stop;  // the lowest operation with something to train; below 0: something is under it
   Gradient gradient;
 
   /// A linear layer, with what is trained of it.
@@ -227,8 +228,7 @@ void Gpt2::prepare_training(std::int64_t batch, std::int64_t length, Recompute r
       make_training_activations(config(), s.backend->compute_type(), batch, length, recompute,
                                 dropout, first_kept_layer(s.lowest_place, config()));
   if (s.gradients) return;
-  s.gradients =
-      std::make_unique<ParameterSet>(config(), Contents::kTrained, s.parameters.tuning());
+  s.gradients = std::make_unique<ParameterSet>(config(), Contents::kTrained, s.parameters.tuning());
 }
 
 ParameterSet& Gpt2::gradients() {

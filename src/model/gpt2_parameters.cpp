@@ -211,13 +211,13 @@ MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t
     if (is_in(second_moments_of(optimizer), info)) second_moments.take(DType::kF32, info.shape);
     if (!training) continue;
     if (optimizer == Optimizer::kMuon && info.matrices > 0 && info.trained) {
-      own_workspace = std::max(own_workspace, backend.muon_workspace_bytes(
-                                                  info.shape[0], info.shape[1], info.matrices));
+      own_workspace = std::max(
+          own_workspace, backend.muon_workspace_bytes(info.shape[0], info.shape[1], info.matrices));
     }
     if (info.adapter >= 0) {
-      own_workspace =
-          std::max(own_workspace, backend.low_rank_workspace_bytes(
-                                      rows, info.shape[0], info.shape[1], tuning.lora.rank));
+      own_workspace = std::max(
+          own_workspace,
+          backend.low_rank_workspace_bytes(rows, info.shape[0], info.shape[1], tuning.lora.rank));
     }
   }
   std::vector<PackedWeight> ignored;

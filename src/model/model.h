@@ -107,8 +107,8 @@ struct BlockAdapters {
 
 /// Low-rank adapters: W stays as it is, A and B are trained. A begins uniform, B zero, so that the
 /// model begins as it was.
-/// Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1; A's distribution is loralib's and PEFT's,
-/// Kaiming's uniform with a = sqrt(5).
+/// Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1; A's distribution is loralib's and
+/// PEFT's, Kaiming's uniform with a = sqrt(5).
 struct Lora {
   std::int64_t rank = 0;  ///< R, from 1 to C; 0: there are none
   double alpha = 0;       ///< above 0
@@ -149,8 +149,8 @@ class ParameterSet {
  public:
   ParameterSet() = default;
   /// All zeros.
-  /// Throws Error where `tuning` names nothing, leaves nothing to train or has a rank or alpha out of
-  /// range.
+  /// Throws Error where `tuning` names nothing, leaves nothing to train or has a rank or alpha out
+  /// of range.
   explicit ParameterSet(const Config& config, Contents contents = Contents::kAll,
                         const Tuning& tuning = {});
   /// Takes the values of `other`, and its layout where this set's is another one. Frozen parameters
@@ -409,7 +409,8 @@ std::string config_json(const Config& config, DType type = DType::kF32);
 /// Writes every tensor of a set that has memory (f32, padding left out) as safetensors; returns the
 /// file's CRC-32C.
 std::uint32_t save_parameters(const base::Path& path, const ParameterSet& parameters);
-/// Reads what save_parameters wrote into a set of the same Config and contents. Throws Error naming the tensor.
+/// Reads what save_parameters wrote into a set of the same Config and contents. Throws Error naming
+/// the tensor.
 void load_parameters(const base::Path& path, ParameterSet& parameters);
 
 }  // namespace model

@@ -84,8 +84,8 @@ void add_adapters(const Lora& lora, const Config& config, std::vector<ParameterI
       ParameterInfo& weight =
           list[kBeforeBlocks + static_cast<std::size_t>(layer) * kBlockSize + in_block];
       const bool is_a = weight.adapter < 0;  // A comes first
-      const Shape shape = is_a ? Shape{weight.shape[0], lora.rank}
-                               : Shape{lora.rank, weight.shape[1]};
+      const Shape shape =
+          is_a ? Shape{weight.shape[0], lora.rank} : Shape{lora.rank, weight.shape[1]};
       ParameterInfo info{.name = fmt::format("h.{}.{}", layer, entry.name),
                          .shape = shape,
                          .file_rows = shape[0],
@@ -237,8 +237,7 @@ View& ParameterSet::view(std::size_t index) {
   const std::size_t after_blocks = in_blocks - blocks.size() * kBlockSize;
   if (after_blocks < kAfterBlocks) return after_blocks == 0 ? lnf_weight : lnf_bias;
   const std::size_t in_adapters = after_blocks - kAfterBlocks;
-  return adapters[in_adapters / kAdapterCount].*
-         kAdapterEntries[in_adapters % kAdapterCount].view;
+  return adapters[in_adapters / kAdapterCount].*kAdapterEntries[in_adapters % kAdapterCount].view;
 }
 
 const View& ParameterSet::view(std::size_t index) const {

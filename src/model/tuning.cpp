@@ -1,4 +1,5 @@
-// What training changes: names that users give to parts of a model, and what follows for its passes.
+// What training changes: names that users give to parts of a model, and what follows for its
+// passes.
 
 #include <fnmatch.h>
 

@@ -1,5 +1,5 @@
-// What training a part of a model asks of a backend: gradients of adapters, and only those gradients
-// that are wanted.
+// What training a part of a model asks of a backend: gradients of adapters, and only those
+// gradients that are wanted.
 
 #include "kernels/operations.h"
 
@@ -55,10 +55,9 @@ TEST_P(FineTuning, LinearBackwardLeavesOutWhatIsNotWanted) {
   };
   const auto run = [&](bool want_dinp, bool want_dweight, bool want_dbias, Gradient gradient) {
     Result r{unwritten(type, {70, 12}), dweight_before, dbias_before};
-    backend->linear_backward(want_dinp ? View(r.dinp) : View{},
-                             want_dweight ? View(r.dweight) : View{},
-                             want_dbias ? View(r.dbias) : View{}, dout, inp, weight,
-                             Epilogue::kNone, {}, gradient);
+    backend->linear_backward(
+        want_dinp ? View(r.dinp) : View{}, want_dweight ? View(r.dweight) : View{},
+        want_dbias ? View(r.dbias) : View{}, dout, inp, weight, Epilogue::kNone, {}, gradient);
     return r;
   };
   for (const Gradient gradient : {Gradient::kAdd, Gradient::kOverwrite}) {

@@ -1,4 +1,5 @@
-// Thin products: whatever has R columns is packed or computed anew for each call, since it is small.
+// Thin products: whatever has R columns is packed or computed anew for each call, since it is
+// small.
 
 #include "kernels/cpu/low_rank.h"
 
