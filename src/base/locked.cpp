@@ -15,8 +15,8 @@ bool is_locked(const Path& folder) {
   struct stat status {};
   if (::stat(folder.c_str(), &status) != 0) return false;
   // "12: FLOCK  ADVISORY  WRITE 4711 fe:01:393218 0 EOF" (proc_locks(5))
-  const std::string wanted = fmt::format("{:02x}:{:02x}:{}", major(status.st_dev),
-                                         minor(status.st_dev), status.st_ino);
+  const std::string wanted =
+      fmt::format("{:02x}:{:02x}:{}", major(status.st_dev), minor(status.st_dev), status.st_ino);
   const Path list = "/proc/locks";
   if (!std::filesystem::exists(list)) return false;
   std::istringstream lines(read_file(list));

@@ -229,10 +229,10 @@ Report describe_run(const base::Path& folder) {
   report.row("steps", fmt::format("{} of {} done", done, run.steps_planned));
   const char* const state = run.running ? "running" : run.finished ? "finished" : "stopped";
   report.json["state"] = state;
-  report.row("state", run.running || run.finished
-                          ? std::string(state)
-                          : fmt::format("{}; go on: gpt2 train --out {} --resume", state,
-                                        folder.string()));
+  report.row("state",
+             run.running || run.finished
+                 ? std::string(state)
+                 : fmt::format("{}; go on: gpt2 train --out {} --resume", state, folder.string()));
   report.json["tokens_per_second"] = run.tokens_per_second ? Json(*run.tokens_per_second) : Json();
   report.json["seconds_left"] = run.seconds_left ? Json(*run.seconds_left) : Json();
   if (run.tokens_per_second && !run.finished) {

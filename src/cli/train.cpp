@@ -73,7 +73,8 @@ void add_run_options(CLI::App& command, TrainCommand& t) {
       ->check(kFromZero);
   command.add_option("--keep-checkpoints", o.keep_checkpoints, "Newest to keep (3); 0: all")
       ->check(kFromZero);
-  command.add_option("--keep-every", o.keep_every, "Keep those of every so many steps too (0: none)")
+  command
+      .add_option("--keep-every", o.keep_every, "Keep those of every so many steps too (0: none)")
       ->check(kFromZero);
   command.add_option("--seed", o.seed, "Of initialisation and order (1337)");
   command.add_option("--threads", o.threads, "Default: every processor this process may use")

@@ -105,7 +105,8 @@ std::string checksum_of(Json json) {
 
 Json read_state(const base::Path& file) {
   Json json = Json::parse(base::read_file(file), nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) base::fail("{}: broken checkpoint state: not a JSON object", file.string());
+  if (!json.is_object())
+    base::fail("{}: broken checkpoint state: not a JSON object", file.string());
   return json;
 }
 

@@ -34,7 +34,7 @@ void for_each_option(Visit&& visit) {
   visit("context", &Options::context, kMust);
   visit("vocab-size", &Options::vocab_size, kMust);
   visit("steps", &Options::steps, kMust);
-  visit("epochs", &Options::epochs, kMay);  // compared by the steps it comes to
+  visit("epochs", &Options::epochs, kMay);            // compared by the steps it comes to
   visit("micro-batch", &Options::micro_batch, kMay);  // changes no more than the rounding
   visit("batch-tokens", &Options::batch_tokens, kMust);
   visit("lr", &Options::learning_rate, kMust);

@@ -24,8 +24,8 @@ constexpr std::int64_t kValidationShare = 20, kValidationEvery = 250;  // about 
 constexpr std::int64_t kSampleShare = 4, kSampleEvery = 1000;
 constexpr std::int64_t kCheckpointShare = 4, kCheckpointEvery = 500;
 constexpr std::int64_t kKeepCheckpoints = 3;
-// Losses and gradient norms of healthy runs stay within about five deviations of the hundred before;
-// the mean of fewer would follow a spike too soon.
+// Losses and gradient norms of healthy runs stay within about five deviations of the hundred
+// before; the mean of fewer would follow a spike too soon.
 constexpr std::int64_t kSpikeWindow = 128, kLeastSpikeWindow = 100, kSpikeRollback = 5;
 constexpr double kSpikeDeviations = 6;
 constexpr std::uint64_t kSeed = 1337;
@@ -48,8 +48,8 @@ void require(bool fine, std::string_view name, std::string_view expected, auto g
 void fill_spike_guard(Options& o) {
   set_default(o.spike_guard, true);
   const std::int64_t window = set_default(o.spike_window, kSpikeWindow);
-  require(window >= kLeastSpikeWindow, "spike-window", fmt::format("at least {}", kLeastSpikeWindow),
-          window);
+  require(window >= kLeastSpikeWindow, "spike-window",
+          fmt::format("at least {}", kLeastSpikeWindow), window);
   const double z = set_default(o.spike_z, kSpikeDeviations);
   require(std::isfinite(z) && z > 0, "spike-z", "more than 0", z);
   const std::int64_t rollback = set_default(o.spike_rollback, kSpikeRollback);

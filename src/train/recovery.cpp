@@ -61,9 +61,10 @@ void Trainer::State::write_checkpoint(const Callbacks& callbacks, std::int64_t s
   }
   writer->write(checkpoint_state(steps_done), state_sets(), wanted);
   if (was_in_background && !writer->in_background() && callbacks.on_note) {
-    callbacks.on_note(fmt::format(
-        "checkpoints are written while training waits: a copy of {:.2f} GB does not fit into memory",
-        static_cast<double>(checkpoint_bytes(state_sets())) / kGiga));
+    callbacks.on_note(
+        fmt::format("checkpoints are written while training waits: a copy of {:.2f} GB does not "
+                    "fit into memory",
+                    static_cast<double>(checkpoint_bytes(state_sets())) / kGiga));
   }
   take_results(callbacks);
 }
@@ -73,9 +74,10 @@ void Trainer::State::take_results(const Callbacks& callbacks) {
   for (const WriteResult& result : writer->results()) {
     if (!result.error.empty()) {
       log->event("checkpoint_failed", {{"step", result.step}, {"error", result.error}});
-      warn(callbacks, fmt::format("the checkpoint of step {} failed: {}; training goes on, the next "
-                                  "one is tried in its turn",
-                                  result.step, result.error));
+      warn(callbacks,
+           fmt::format("the checkpoint of step {} failed: {}; training goes on, the next "
+                       "one is tried in its turn",
+                       result.step, result.error));
     }
     if (!result.folder) continue;
     log->event("checkpoint", {{"step", result.step},
@@ -96,9 +98,10 @@ void Trainer::State::end_writing(const Callbacks& callbacks, std::int64_t steps_
   writer->wait();
   take_results(callbacks);
   if (checkpoint && checkpoint->step == steps_done) return;
-  base::fail("{}: the checkpoint of step {} could not be written ({}); {}", out.string(), steps_done,
-             last_trouble, checkpoint ? "the newest is " + checkpoint->folder.string()
-                                      : std::string("there is none"));
+  base::fail(
+      "{}: the checkpoint of step {} could not be written ({}); {}", out.string(), steps_done,
+      last_trouble,
+      checkpoint ? "the newest is " + checkpoint->folder.string() : std::string("there is none"));
 }
 
 /// Tells of trouble that training survives; of the same only once.

@@ -67,15 +67,15 @@ struct Options {
   std::optional<std::int64_t> sample_every;      ///< 0: never
   std::optional<std::int64_t> checkpoint_every;  ///< 0: only when stopped
   std::optional<std::int64_t> keep_checkpoints;  ///< the newest so many (default 3); 0: all
-  std::optional<std::int64_t> keep_every;  ///< and those of every so many steps (default 0: none)
-  std::optional<bool> spike_guard;         ///< skip updates far out of line (default true)
-  std::optional<std::int64_t> spike_window;    ///< updates it compares with, >= 100 (default 128)
-  std::optional<double> spike_z;               ///< deviations above their mean (default 6)
+  std::optional<std::int64_t> keep_every;    ///< and those of every so many steps (default 0: none)
+  std::optional<bool> spike_guard;           ///< skip updates far out of line (default true)
+  std::optional<std::int64_t> spike_window;  ///< updates it compares with, >= 100 (default 128)
+  std::optional<double> spike_z;             ///< deviations above their mean (default 6)
   std::optional<std::int64_t> spike_rollback;  ///< so many in a row: back to the last checkpoint
-  std::optional<std::uint64_t> seed;             ///< default 1337
-  std::optional<int> threads;         ///< default base::thread_count(); applied by Trainer
-  std::optional<double> max_seconds;  ///< "max-time"; not kept in train.json
-  bool resume = false;                ///< not kept in train.json
+  std::optional<std::uint64_t> seed;           ///< default 1337
+  std::optional<int> threads;                  ///< default base::thread_count(); applied by Trainer
+  std::optional<double> max_seconds;           ///< "max-time"; not kept in train.json
+  bool resume = false;                         ///< not kept in train.json
   kernels::Device device = kernels::Device::kCpu;  ///< not kept in train.json
   /// Asked what to compute with when a run begins; train.json's facts keep the answer, and resuming
   /// asks no more. Empty: the first of kernels::cpu_choices().

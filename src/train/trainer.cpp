@@ -30,8 +30,7 @@ void tell(const Callbacks& callbacks, const std::string& note) {
 }  // namespace
 
 /// Writes what a run begins with, or goes on with.
-void Trainer::State::start(const Callbacks& callbacks,
-                           const std::optional<base::Path>& tokenizer) {
+void Trainer::State::start(const Callbacks& callbacks, const std::optional<base::Path>& tokenizer) {
   for (const std::string& note : notes) tell(callbacks, note);
   base::create_folders(out);
   if (!resumed) {
