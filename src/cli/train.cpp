@@ -28,6 +28,7 @@ struct TrainCommand {
   train::Options options;
   std::vector<std::string> data;
   std::optional<std::string> out, init, config, max_time, schedule, precision, recompute, order;
+  std::optional<std::string> optimizer, decay_shape;
 };
 
 double now_seconds() {
@@ -113,6 +114,23 @@ void add_guard_options(CLI::App& command, TrainCommand& t) {
       ->check(kFromOne);
 }
 
+void add_optimizer_options(CLI::App& command, TrainCommand& t) {
+  train::Options& o = t.options;
+  command
+      .add_option("--optimizer", t.optimizer,
+                  "adamw (default), or muon for the blocks' matrices with adamw for the rest")
+      ->check(one_of(train::optimizer_names()));
+  command.add_option("--muon-lr", o.muon_learning_rate, "Peak learning rate of these (0.01)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--muon-momentum", o.muon_momentum, "Muon's momentum (0.95)")
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      .add_option("--ema", o.ema,
+                  "Decay of an average of the weights that validation, samples and OUT/model take "
+                  "(0: none)")
+      ->check(CLI::Range(0.0, 1.0));
+}
+
 void add_step_options(CLI::App& command, TrainCommand& t) {
   train::Options& o = t.options;
   command.add_option("--micro-batch", o.micro_batch, "Windows computed at once (16)")
@@ -124,8 +142,14 @@ void add_step_options(CLI::App& command, TrainCommand& t) {
       ->check(CLI::NonNegativeNumber);
   command.add_option("--warmup-steps", o.warmup_steps, "Steps of linear warmup (700)")
       ->check(kFromZero);
-  command.add_option("--lr-schedule", t.schedule, "cosine (default), linear or constant")
+  command.add_option("--lr-schedule", t.schedule, "cosine (default), linear, constant or wsd")
       ->check(one_of(train::schedule_names()));
+  command
+      .add_option("--decay-steps", o.decay_steps,
+                  "Last steps of wsd, in which the rate falls; below 1: their share (0.2)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--decay-shape", t.decay_shape, "How it falls: sqrt (default) or linear")
+      ->check(one_of(train::decay_shape_names()));
   command.add_option("--weight-decay", o.weight_decay, "Of matrices and embeddings (0.1)")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--beta1", o.beta1, "AdamW's (0.9)")->check(CLI::Range(0.0, 1.0));
@@ -168,6 +192,8 @@ train::Options gather(const TrainCommand& t) {
   if (t.out) flags.out = *t.out;
   if (t.init) flags.init = *t.init;
   if (t.schedule) flags.schedule = train::schedule_names().at(*t.schedule);
+  if (t.decay_shape) flags.decay_shape = train::decay_shape_names().at(*t.decay_shape);
+  if (t.optimizer) flags.optimizer = train::optimizer_names().at(*t.optimizer);
   if (t.precision) flags.precision = train::precision_names().at(*t.precision);
   if (t.recompute) flags.recompute = train::recompute_names().at(*t.recompute);
   if (t.order) flags.order = train::order_names().at(*t.order);
@@ -246,6 +272,14 @@ void print_header(const CommonOptions& common, const train::Trainer& trainer,
                    plan.learning_rate, plan.min_learning_rate,
                    name_in(train::schedule_names(), *o.schedule), plan.warmup_steps,
                    *o.weight_decay, *o.beta1, *o.beta2, *o.grad_clip));
+  if (o.optimizer == model::Optimizer::kMuon) {
+    line("muon", fmt::format("lr {:g}, momentum {} for the blocks' matrices", *o.muon_learning_rate,
+                             *o.muon_momentum));
+  }
+  if (*o.ema > 0) {
+    line("ema",
+         fmt::format("{}: validation, samples and the model are of averaged weights", *o.ema));
+  }
   line("every", fmt::format("validation {} ({} windows), samples {}, checkpoints {}",
                             every(plan.validate_every), plan.validation_windows,
                             every(plan.sample_every), every(plan.checkpoint_every)));
@@ -415,6 +449,7 @@ void add_train(CLI::App& app) {
   add_run_options(*command, *state);
   add_model_shape(*command, *state);
   add_step_options(*command, *state);
+  add_optimizer_options(*command, *state);
   add_guard_options(*command, *state);
   command->footer(
       "Defaults that do not fit small data are lowered, and said: micro-batch and batch-tokens to\n"

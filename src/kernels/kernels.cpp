@@ -3,6 +3,7 @@
 
 #include "kernels/kernels.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 
@@ -490,8 +491,34 @@ void Backend::head_logits(View logits, ConstView x, const PackedWeight& wte, std
 
 // ---- optimizer --------------------------------------------------------------------------------
 
+namespace {
+
+/// The checks of what an optimizer renews beside a parameter.
+void check_renewed(const Check& check, std::string_view operation, const Backend& backend,
+                   const View& parameter, const PackedWeight* copies, const Average& average) {
+  if (copies != nullptr) {
+    check_trains(operation, backend.weight_format());
+    check.weight("copies", *copies, copies->order);
+    check.tensor("parameter", parameter, DType::kF32, parameter_shape(*copies));
+  }
+  if (average.values.empty()) return;
+  check.tensor("average", average.values, DType::kF32, parameter.shape());
+  if (!(average.decay >= 0 && average.decay < 1)) {
+    fail("{}: average: expected a decay of at least 0 and below 1, got {}", operation,
+         average.decay);
+  }
+}
+
+/// Bytes of what an optimizer renews beside a parameter.
+double renewed_bytes(const Backend& backend, const PackedWeight* copies, const Average& average) {
+  return 2 * bytes_of({average.values}) +
+         (copies == nullptr ? 0 : Timed::copies_bytes(backend, *copies, /*both=*/true));
+}
+
+}  // namespace
+
 void Backend::adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                         const PackedWeight* copies) {
+                         const PackedWeight* copies, const Average& average) {
   const Check check("adamw_step");
   const Shape shape = parameter.shape();
   check.tensor("parameter", parameter, DType::kF32, shape);
@@ -499,17 +526,43 @@ void Backend::adamw_step(View parameter, ConstView gradient, View m, View v, con
   check.tensor("m", m, DType::kF32, shape);
   check.tensor("v", v, DType::kF32, shape);
   if (hyper.step < 1) fail("adamw_step: step: expected 1 or more, got {}", hyper.step);
-  if (copies != nullptr) {
-    check_trains("adamw_step", weight_format_);
-    check.weight("copies", *copies, copies->order);
-    check.tensor("parameter", parameter, DType::kF32, parameter_shape(*copies));
-  }
+  check_renewed(check, "adamw_step", *this, parameter, copies, average);
   // Parameter and moments are read and written, the gradient is read.
-  const Timed timed(
-      *this, copies == nullptr ? "adamw_step" : "adamw_step and packing",
-      {.bytes = 7 * bytes_of({parameter}) +
-                (copies == nullptr ? 0 : Timed::copies_bytes(*this, *copies, /*both=*/true))});
-  do_adamw_step(parameter, gradient, m, v, hyper, copies);
+  const Timed timed(*this, copies == nullptr ? "adamw_step" : "adamw_step and packing",
+                    {.bytes = 7 * bytes_of({parameter}) + renewed_bytes(*this, copies, average)});
+  do_adamw_step(parameter, gradient, m, v, hyper, copies, average);
+}
+
+void Backend::muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                        const PackedWeight* copies, const Average& average) {
+  const Check check("muon_step");
+  check_trains("muon_step", weight_format_);
+  check.rank("parameter", parameter, 2);
+  const Shape shape = parameter.shape();
+  check.tensor("parameter", parameter, DType::kF32, shape);
+  check.tensor("gradient", gradient, DType::kF32, shape);
+  check.tensor("m", m, DType::kF32, shape);
+  if (hyper.parts < 1 || shape[1] % hyper.parts != 0) {
+    fail("muon_step: parts: expected a divisor of the {} columns, got {}", shape[1], hyper.parts);
+  }
+  check_renewed(check, "muon_step", *this, parameter, copies, average);
+  const std::int64_t columns = shape[1] / hyper.parts;
+  const std::int64_t small = std::min(shape[0], columns);
+  const std::int64_t large = std::max(shape[0], columns);
+  const double iteration =
+      2 * product_flops(small, small, large) +  // S, and its polynomial times X
+      product_flops(small, small, small);       // S S
+  const Timed timed(*this, "muon_step",
+                    {.flops = kMuonIterations * static_cast<double>(hyper.parts) * iteration,
+                     .bytes = 5 * bytes_of({parameter}) + renewed_bytes(*this, copies, average)},
+                    copies);
+  do_muon_step(parameter, gradient, m, hyper, copies, average);
+}
+
+std::size_t Backend::muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                          std::int64_t parts) const {
+  check_trains("muon_workspace_bytes", weight_format_);
+  return do_muon_workspace_bytes(rows, columns, parts);
 }
 
 // ---- backends ---------------------------------------------------------------------------------

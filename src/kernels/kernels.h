@@ -33,6 +33,12 @@ using base::View;
 
 /// LayerNorm's epsilon, GPT-2's own.
 inline constexpr float kLayerNormEpsilon = 1e-5F;
+/// The polynomial of Muon's iteration, X = a X + (b S + c S S) X, and how often it is applied: the
+/// steepest at 0 that keeps singular values near 1 (Jordan 2024). A norm below the floor counts as
+/// the floor.
+inline constexpr double kMuonA = 3.4445, kMuonB = -4.7750, kMuonC = 2.0315;
+inline constexpr int kMuonIterations = 5;
+inline constexpr double kMuonNormFloor = 1e-7;
 /// A target that is ignored by the loss.
 inline constexpr std::int32_t kIgnoredTarget = -1;
 
@@ -125,6 +131,24 @@ struct AdamW {
   std::int64_t step = 1;     ///< counts from 1: bias corrections are 1 - beta^step
 };
 
+/// Muon's numbers for one step.
+struct Muon {
+  float learning_rate = 0;
+  float momentum = 0.95F;
+  float weight_decay = 0;
+  float gradient_scale = 1;  ///< clipping and averaging, applied to the gradient first
+  std::int64_t parts = 1;    ///< matrices side by side, each made orthogonal alone: q, k, v are 3
+  float scale = 1;           ///< of the orthogonal matrix, see muon_step()
+};
+
+/// A moving average of a parameter, renewed in the pass that updates the parameter:
+///   values += (1 - decay) * (parameter - values)
+/// The decay comes as a double: 1 - decay loses digits in f32.
+struct Average {
+  View values;       ///< f32, the parameter's shape; empty: there is none
+  double decay = 0;  ///< in [0, 1)
+};
+
 /// What the calls of one operation came to, those of different weights apart.
 struct OperationTotals {
   std::string_view operation;  ///< the Backend's function
@@ -148,8 +172,8 @@ class Backend {
   virtual std::string description() const = 0;
   /// The compute type A.
   DType compute_type() const { return compute_type_; }
-  /// What pack_weight() makes. Where it is an integer format, linear_backward, head_loss and
-  /// adamw_step with copies are Errors: rounded weights have no gradient.
+  /// What pack_weight() makes. Where it is an integer format, linear_backward, head_loss,
+  /// muon_step and, with copies, adamw_step are Errors: rounded weights have no gradient.
   WeightFormat weight_format() const { return weight_format_; }
 
   /// From now on adds up what each operation costs, from nothing. Some 100 ns a call.
@@ -276,9 +300,27 @@ class Backend {
   /// v = b2 v + (1-b2) g^2; p -= lr * weight_decay * p;
   /// p -= lr * (m / (1-b1^step)) / (sqrt(v / (1-b2^step)) + epsilon).
   /// All f32 of one shape. `copies`, where given, are refreshed from the new parameter.
+  /// `average`, where it has values, follows the new parameter.
   /// Source: Loshchilov, Hutter 2019 (arXiv:1711.05101), algorithm 2; torch.optim.AdamW.
   void adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                  const PackedWeight* copies);
+                  const PackedWeight* copies, const Average& average = {});
+  /// One Muon step on a matrix: g = gradient * gradient_scale; m = beta m + (1-beta) g with beta
+  /// the momentum; u = (1-beta) g + beta m (Nesterov); for each of the `parts` blocks of columns
+  ///   X = u / max(|u|, 1e-7), |u| the Frobenius norm; 5 times: S = X X^T,
+  ///   X = a X + (b S + c S S) X with (a, b, c) = (3.4445, -4.7750, 2.0315), so that X's singular
+  ///   values come near 1 (0.68 to 1.14; a singular value of 0 stays 0);
+  /// p -= lr * weight_decay * p; p -= lr * scale * X.
+  /// parameter, gradient, m: (R, M) f32, M a multiple of parts. Products are taken in A with sums
+  /// in f32. `scale` is the caller's, by the shape: Jordan's sqrt(max(1, outputs / inputs)), or
+  /// 0.2 sqrt(max(inputs, outputs)), which moves parameters about as far as AdamW does with the
+  /// same rate (Liu et al. 2025, arXiv:2502.16982, section 2.2). `copies`, `average` as above.
+  /// Source: Jordan 2024, "Muon: An optimizer for hidden layers in neural networks"
+  /// (kellerjordan.github.io/posts/muon); torch.optim.Muon.
+  void muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                 const PackedWeight* copies, const Average& average = {});
+  /// Upper bound of the scratch memory that muon_step() takes for an (R, M) matrix of `parts`.
+  std::size_t muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                   std::int64_t parts) const;
 
  protected:
   Backend(DType compute_type, WeightFormat weight_format)
@@ -325,7 +367,11 @@ class Backend {
   /// Of one of the blocks that squared_norm() adds up, on the calling thread.
   virtual double do_sum_of_squares(const float* values, std::int64_t count) const;
   virtual void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                             const PackedWeight* copies) = 0;
+                             const PackedWeight* copies, const Average& average) = 0;
+  virtual void do_muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                            const PackedWeight* copies, const Average& average) = 0;
+  virtual std::size_t do_muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                              std::int64_t parts) const = 0;
 
   friend class Timed;  // kernels/profile.h
   DType compute_type_;

@@ -493,7 +493,8 @@ void Reference<A>::do_head_logits(View logits, ConstView x, const PackedWeight& 
 
 template <class A>
 void Reference<A>::do_adamw_step(View parameter, ConstView gradient, View m, View v,
-                                 const AdamW& hyper, const PackedWeight* copies) {
+                                 const AdamW& hyper, const PackedWeight* copies,
+                                 const Average& average) {
   const auto wide = [](float value) { return static_cast<double>(value); };
   const double beta1 = wide(hyper.beta1);
   const double beta2 = wide(hyper.beta2);
@@ -511,7 +512,18 @@ void Reference<A>::do_adamw_step(View parameter, ConstView gradient, View m, Vie
     store(v.f32(), i, v_new);
     store(parameter.f32(), i, p);
   }
+  renew(parameter, copies, average);
+}
+
+template <class A>
+void Reference<A>::renew(View parameter, const PackedWeight* copies, const Average& average) {
   if (copies != nullptr) do_pack_weight(*copies, parameter);
+  if (average.values.empty()) return;
+  for (std::int64_t i = 0; i < parameter.elements(); ++i) {
+    const double mean = load(average.values.f32(), i);
+    const double p = load(parameter.f32(), i);
+    store(average.values.f32(), i, mean + (1.0 - average.decay) * (p - mean));
+  }
 }
 
 template class Reference<float>;

@@ -70,7 +70,13 @@ class Reference : public Backend {
   void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                       std::int64_t vocab) override;
   void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                     const PackedWeight* copies) override;
+                     const PackedWeight* copies, const Average& average) override;
+  void do_muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                    const PackedWeight* copies, const Average& average) override;
+  std::size_t do_muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                      std::int64_t parts) const override;
+  /// What an optimizer renews beside its parameter.
+  void renew(View parameter, const PackedWeight* copies, const Average& average);
 
   std::vector<double> scores_;  // one row of attention, or of sums over outputs
   std::vector<double> sums_;    // gradients while they are summed

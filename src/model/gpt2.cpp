@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "model/gpt2_state.h"
 
@@ -198,20 +199,65 @@ double Gpt2::forward_backward(std::span<const std::int32_t> ids,
   return loss;
 }
 
-void Gpt2::adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper) {
-  State& s = *state_;
-  const ParameterSet& g = gradients();
-  if (m.config() != config() || v.config() != config()) {
-    base::fail("adamw_step: the moments belong to a model of another shape");
+namespace {
+
+constexpr double kMuonRootMeanSquare = 0.2;  // Liu et al. 2025 (arXiv:2502.16982), section 2.2
+
+/// Muon's numbers for one of the blocks' matrices.
+kernels::Muon muon_for(const ParameterInfo& info, kernels::Muon muon) {
+  muon.parts = info.matrices;
+  const std::int64_t side = std::max(info.shape[0], info.shape[1] / muon.parts);
+  muon.scale = static_cast<float>(kMuonRootMeanSquare * std::sqrt(static_cast<double>(side)));
+  return muon;
+}
+
+}  // namespace
+
+void Gpt2::State::step(std::string_view name, ParameterSet& m, ParameterSet& v,
+                       const kernels::AdamW& adamw, const kernels::Muon* muon,
+                       const MovingAverage& average) {
+  const ParameterSet& g = *gradients;
+  const ParameterSet* const follower = average.values;
+  if (m.config() != config() || v.config() != config() ||
+      (follower != nullptr && follower->config() != config())) {
+    base::fail("{}: the moments belong to a model of another shape", name);
   }
   for (std::size_t i = 0; i < g.size(); ++i) {
     const ParameterInfo& info = g.info(i);
-    kernels::AdamW own = hyper;
+    const PackedWeight* const packed =
+        info.packed < 0 ? nullptr : &copies[static_cast<std::size_t>(info.packed)];
+    const kernels::Average own_average{follower == nullptr ? View{} : follower->view(i),
+                                       average.decay};
+    if (muon != nullptr && info.matrices > 0) {
+      backend->muon_step(parameters.view(i), g.view(i), m.view(i), muon_for(info, *muon), packed,
+                         own_average);
+      continue;
+    }
+    kernels::AdamW own = adamw;
     if (!info.decays) own.weight_decay = 0;
-    s.backend->adamw_step(
-        s.parameters.view(i), g.view(i), m.view(i), v.view(i), own,
-        info.packed < 0 ? nullptr : &s.copies[static_cast<std::size_t>(info.packed)]);
+    backend->adamw_step(parameters.view(i), g.view(i), m.view(i), v.view(i), own, packed,
+                        own_average);
   }
+}
+
+void Gpt2::adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper,
+                      const MovingAverage& average) {
+  gradients();
+  state_->step("adamw_step", m, v, hyper, nullptr, average);
+}
+
+void Gpt2::muon_step(ParameterSet& m, ParameterSet& v, const kernels::Muon& muon,
+                     const kernels::AdamW& adamw, const MovingAverage& average) {
+  gradients();
+  state_->step("muon_step", m, v, adamw, &muon, average);
+}
+
+void Gpt2::exchange_parameters(ParameterSet& other) {
+  if (other.config() != config()) {
+    base::fail("exchange_parameters: the set belongs to a model of another shape");
+  }
+  std::swap(parameters(), other);
+  pack();
 }
 
 double Gpt2::gradient_norm() {

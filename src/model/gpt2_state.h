@@ -50,6 +50,9 @@ struct Gpt2::State {
   /// Losses of the rows that have a target, 0 for the others; returns their sum.
   double scored_losses(const Activations& a, std::span<const std::int32_t> targets,
                        std::int64_t length, std::span<float> losses);
+  /// One step of the optimizer `name` on every parameter; `muon` null: AdamW alone.
+  void step(std::string_view name, ParameterSet& m, ParameterSet& v, const kernels::AdamW& adamw,
+            const kernels::Muon* muon, const MovingAverage& average);
   /// The residual stream as the last block left it.
   static View last_residual(const Activations& a) { return a.blocks.back().mid; }
 };

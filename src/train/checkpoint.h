@@ -33,7 +33,7 @@ struct CheckpointState {
   model::Config config;
   std::string backend;  ///< Backend::description() of the sitting that wrote it
   int threads = 0;
-  std::string optimizer = "adamw";
+  std::string optimizer = "adamw";  ///< as optimizer_names() has it
   std::optional<BestLoss> best = {};
   SpikeHistory spikes = {};
 };
@@ -45,6 +45,7 @@ struct StateSet {
   model::ParameterSet* set;
 };
 inline constexpr const char* kParametersSet = "parameters";
+inline constexpr const char* kAverageSet = "average";  // of the parameters, with --ema
 
 /// A model::Config under the keys of config.json, and back. Throws Error naming `file` and key.
 Json config_to_json(const model::Config& config);

@@ -254,7 +254,7 @@ void Trainer::State::build_model() {
   backend_description = backend->description();
   const auto needed = [&](std::int64_t batch) {
     return model::Gpt2::plan(plan.config, *backend, batch, plan.length, /*training=*/true,
-                             *options.recompute);
+                             *options.recompute, *options.optimizer, *options.ema > 0);
   };
   memory = needed(plan.micro_batch);
   check_memory(plan, base::free_memory_bytes(), needed);
@@ -271,13 +271,16 @@ void Trainer::State::build_model() {
     model.emplace(plan.config, std::move(backend), /*trainable=*/true);
     if (!checkpoint) model->initialize(*options.seed);
   }
-  m = model::ParameterSet(plan.config);
-  v = model::ParameterSet(plan.config);
+  make_states();
   build_loader();
   if (*options.spike_guard) guard.emplace(*options.spike_window, *options.spike_z);
   if (checkpoint) {
     if (state.config != plan.config) {
       base::fail("{}: another model than train.json's", checkpoint->folder.string());
+    }
+    if (state.optimizer != name_of(*options.optimizer)) {
+      base::fail("{}: written by the optimizer {}, train.json says {}", checkpoint->folder.string(),
+                 state.optimizer, name_of(*options.optimizer));
     }
     load_checkpoint(checkpoint->folder, state_sets());
     model->pack();

@@ -41,6 +41,12 @@ void for_each_option(Visit&& visit) {
   visit("min-lr", &Options::min_learning_rate, kMust);
   visit("warmup-steps", &Options::warmup_steps, kMust);
   visit("lr-schedule", &Options::schedule, kMust);
+  visit("decay-steps", &Options::decay_steps, kMust);
+  visit("decay-shape", &Options::decay_shape, kMust);
+  visit("optimizer", &Options::optimizer, kMust);
+  visit("muon-lr", &Options::muon_learning_rate, kMust);
+  visit("muon-momentum", &Options::muon_momentum, kMust);
+  visit("ema", &Options::ema, kMust);
   visit("weight-decay", &Options::weight_decay, kMust);
   visit("beta1", &Options::beta1, kMust);
   visit("beta2", &Options::beta2, kMust);
@@ -65,6 +71,9 @@ void for_each_option(Visit&& visit) {
 /// The present options as a JSON object, in the order of the list, max-time left out: it belongs to
 /// one sitting, not to the run.
 Json options_json(const Options& options);
+
+/// "adamw" or "muon".
+std::string name_of(model::Optimizer optimizer);
 
 /// `json` as text; bytes of a path that are not UTF-8, which JSON cannot hold, become U+FFFD.
 std::string text_of(const Json& json, int indent = -1);

@@ -24,7 +24,10 @@ Json to_json(const std::vector<data::LoaderState>& states) {
 
 /// What a checkpoint keeps beside its state.json; the parameters first.
 std::vector<StateSet> Trainer::State::state_sets() {
-  return {{kParametersSet, &model->parameters()}, {"adam_m", &m}, {"adam_v", &v}};
+  std::vector<StateSet> sets{
+      {kParametersSet, &model->parameters()}, {"adam_m", &m}, {"adam_v", &v}};
+  if (average) sets.push_back({kAverageSet, &*average});
+  return sets;
 }
 
 CheckpointState Trainer::State::checkpoint_state(std::int64_t steps_done) const {
@@ -35,6 +38,7 @@ CheckpointState Trainer::State::checkpoint_state(std::int64_t steps_done) const 
   state.config = plan.config;
   state.backend = backend_description;
   state.threads = *options.threads;
+  state.optimizer = name_of(*options.optimizer);
   state.best = best;
   if (guard) state.spikes = guard->history();
   return state;
@@ -59,7 +63,8 @@ void Trainer::State::write_checkpoint(const Callbacks& callbacks, std::int64_t s
     warn(callbacks, fmt::format("no checkpoint at step {}: {}", steps_done, error.what()));
     return;
   }
-  writer->write(checkpoint_state(steps_done), state_sets(), wanted);
+  const std::vector<StateSet> sets = state_sets();
+  writer->write(checkpoint_state(steps_done), sets, wanted, average ? sets.size() - 1 : 0);
   if (was_in_background && !writer->in_background() && callbacks.on_note) {
     callbacks.on_note(
         fmt::format("checkpoints are written while training waits: a copy of {:.2f} GB does not "
@@ -112,9 +117,9 @@ void Trainer::State::warn(const Callbacks& callbacks, const std::string& trouble
 }
 
 /// Something where the checkpoints to come will not fit on the disk.
-std::optional<std::string> Trainer::State::space_warning() const {
+std::optional<std::string> Trainer::State::space_warning() {
   if (plan.checkpoint_every == 0) return std::nullopt;
-  const std::uint64_t one = 3 * m.bytes();
+  const std::uint64_t one = checkpoint_bytes(state_sets());
   const std::int64_t all = plan.steps / plan.checkpoint_every + 1;
   const std::int64_t keep = *options.keep_checkpoints;
   const std::int64_t forever =

@@ -19,7 +19,15 @@
 
 namespace train {
 
-enum class Schedule : std::uint8_t { kCosine, kLinear, kConstant };
+enum class Schedule : std::uint8_t {
+  kCosine,
+  kLinear,
+  kConstant,
+  kWsd,  ///< warmup, stable, decay
+};
+
+/// How the last part of Schedule::kWsd goes down.
+enum class DecayShape : std::uint8_t { kSqrt, kLinear };
 
 /// A folder of data, and how much of a mixture comes from it.
 struct DataSource {
@@ -50,13 +58,24 @@ struct Options {
   std::optional<std::int64_t> layers, heads, channels, context,
       vocab_size;  ///< override the preset
   std::optional<std::int64_t> steps;
-  std::optional<double> epochs;                  ///< instead of steps (default: one epoch)
-  std::optional<std::int64_t> micro_batch;       ///< B (default 16)
-  std::optional<std::int64_t> batch_tokens;      ///< default 524288
-  std::optional<double> learning_rate;           ///< "lr", default 6e-4
-  std::optional<double> min_learning_rate;       ///< "min-lr", default learning_rate / 10
-  std::optional<std::int64_t> warmup_steps;      ///< default 700
-  std::optional<Schedule> schedule;              ///< "lr-schedule", default cosine
+  std::optional<double> epochs;              ///< instead of steps (default: one epoch)
+  std::optional<std::int64_t> micro_batch;   ///< B (default 16)
+  std::optional<std::int64_t> batch_tokens;  ///< default 524288
+  std::optional<double> learning_rate;       ///< "lr", default 6e-4
+  std::optional<double> min_learning_rate;   ///< "min-lr", default learning_rate / 10; wsd: 0
+  std::optional<std::int64_t> warmup_steps;  ///< default 700
+  std::optional<Schedule> schedule;          ///< "lr-schedule", default cosine
+  /// Of wsd alone: the last steps, in which the learning rate falls: their number, or below 1 their
+  /// share of all steps (default 0.2).
+  std::optional<double> decay_steps;
+  std::optional<DecayShape> decay_shape;      ///< of wsd alone; default kSqrt
+  std::optional<model::Optimizer> optimizer;  ///< default kAdamW
+  /// "muon-lr", of the blocks' matrices, scheduled as "lr" is; of muon alone; default 0.01.
+  std::optional<double> muon_learning_rate;
+  std::optional<double> muon_momentum;  ///< of muon alone; default 0.95
+  /// Decay of a moving average of the weights, which is then what validation, samples and
+  /// RUN/model take; 0 (default): none.
+  std::optional<double> ema;
   std::optional<double> weight_decay;            ///< default 0.1
   std::optional<double> beta1, beta2;            ///< default 0.9 and 0.95
   std::optional<double> grad_clip;               ///< default 1; 0: no clipping
@@ -84,6 +103,8 @@ struct Options {
 
 /// Names of choices, as flags and config files spell them.
 const std::map<std::string, Schedule>& schedule_names();
+const std::map<std::string, DecayShape>& decay_shape_names();
+const std::map<std::string, model::Optimizer>& optimizer_names();
 const std::map<std::string, base::DType>& precision_names();
 const std::map<std::string, data::Order>& order_names();
 const std::map<std::string, model::Recompute>& recompute_names();
@@ -110,6 +131,7 @@ struct Plan {
   std::int64_t accumulation = 0;  ///< micro-batches a step
   std::int64_t steps = 0;
   std::int64_t warmup_steps = 0;
+  std::int64_t decay_steps = 0;  ///< of wsd
   double learning_rate = 0, min_learning_rate = 0;
   std::int64_t validate_every = 0, sample_every = 0, checkpoint_every = 0;
   std::int64_t train_tokens = 0;  ///< in the data
@@ -124,8 +146,21 @@ struct Plan {
 ///   s < warmup: lr (s + 1) / warmup
 ///   cosine: min + (lr - min) (1 + cos(pi p)) / 2, p = (s - warmup) / (steps - warmup)
 ///   linear: lr + (min - lr) p; constant: lr
+///   wsd: lr until `decay.steps` before the end, then with q = (s - (steps - decay)) / decay
+///        sqrt: min + (lr - min) (1 - sqrt(q)); linear: lr + (min - lr) q
+/// Source of wsd: Hu et al. 2024 (arXiv:2404.06395), section 4; of 1 - sqrt, which was the best
+/// there: Haegele et al. 2024 (arXiv:2405.18392), section 3.
+struct Decay {
+  std::int64_t steps = 0;
+  DecayShape shape = DecayShape::kSqrt;
+};
 double learning_rate_at(Schedule schedule, std::int64_t step, std::int64_t steps,
-                        std::int64_t warmup, double peak, double minimum);
+                        std::int64_t warmup, double peak, double minimum, const Decay& decay = {});
+
+/// Decay of the average of weights in the update of `step` (from 0): min(ema, (1 + s) / (10 + s)),
+/// so that what the weights were at first is forgotten soon.
+/// Source: TensorFlow's ExponentialMovingAverage, num_updates.
+double average_decay_at(double ema, std::int64_t step);
 
 /// One finished step, as log.jsonl has it.
 struct StepReport {
@@ -183,6 +218,7 @@ class Trainer {
   const model::MemoryPlan& memory() const;
   /// What the backend says it runs on.
   std::string backend_description() const;
+  /// Its parameters are those that are trained, not their average.
   model::Gpt2& model();
   /// First step that run() will do: 0, or where a checkpoint left off.
   std::int64_t first_step() const;

@@ -9,8 +9,7 @@
 namespace train {
 namespace {
 
-constexpr double kDrawSeconds = 2;     // between two drawings of loss.svg
-constexpr double kClipEpsilon = 1e-6;  // torch.nn.utils.clip_grad_norm_'s
+constexpr double kDrawSeconds = 2;  // between two drawings of loss.svg
 
 double now_seconds() {
   const auto since = std::chrono::steady_clock::now().time_since_epoch();
@@ -111,36 +110,6 @@ StepReport Trainer::State::train_step(std::int64_t step) {
   return report;
 }
 
-double Trainer::State::rate_at(std::int64_t step) const {
-  return learning_rate_at(*options.schedule, step, plan.steps, plan.warmup_steps,
-                          plan.learning_rate, plan.min_learning_rate);
-}
-
-/// Clipping and AdamW, where the step is no spike.
-void Trainer::State::update(std::int64_t step, StepReport& report) {
-  report.grad_norm = model->gradient_norm();
-  if (!std::isfinite(report.grad_norm)) {
-    fail_not_finite(step, "gradient norm", report.grad_norm,
-                    "the batch before " + place(loader->state(), false));
-  }
-  if (guard && guard->is_spike(report.loss, report.grad_norm)) {
-    report.skipped = true;
-    return;
-  }
-  kernels::AdamW hyper;
-  hyper.learning_rate = static_cast<float>(rate_at(step));
-  hyper.beta1 = static_cast<float>(*options.beta1);
-  hyper.beta2 = static_cast<float>(*options.beta2);
-  hyper.weight_decay = static_cast<float>(*options.weight_decay);
-  const double clip = *options.grad_clip;
-  if (clip > 0) {
-    hyper.gradient_scale =
-        static_cast<float>(std::min(1.0, clip / (report.grad_norm + kClipEpsilon)));
-  }
-  hyper.step = step + 1;
-  model->adamw_step(m, v, hyper);
-}
-
 void Trainer::State::fail_not_finite(std::int64_t step, std::string_view what, double value,
                                      const std::string& where) {
   log->event("not_finite", {{"step", step}, {"what", what}, {"where", where}});
@@ -207,7 +176,7 @@ std::optional<double> Trainer::State::validate(const Source& source, std::int64_
 }
 
 void Trainer::State::write_sample(const Callbacks& callbacks, std::int64_t steps_done) {
-  const std::string text = callbacks.sample(*model, steps_done);
+  const std::string text = with_average([&] { return callbacks.sample(*model, steps_done); });
   try {
     base::create_folders(out / "samples");
     base::write_file(out / "samples" / fmt::format("step_{:08}.txt", steps_done), text);
@@ -227,7 +196,9 @@ End Trainer::State::loop(const Callbacks& callbacks, std::int64_t& done) {
   while (done < plan.steps && end == End::kFinished) {
     StepReport report = train_step(done);
     ++done;
-    if (due(plan.validate_every)) report.validation_loss = validate();
+    if (due(plan.validate_every)) {
+      report.validation_loss = with_average([&] { return validate(); });
+    }
     log->step(report);
     if (callbacks.on_step) callbacks.on_step(report);
     if (report.validation_loss && !std::isfinite(*report.validation_loss)) {
@@ -272,7 +243,8 @@ void Trainer::State::finish(const Callbacks& callbacks, End end, std::int64_t st
                             const std::optional<base::Path>& tokenizer) {
   if (end != End::kFinished || plan.checkpoint_every > 0) end_writing(callbacks, steps_done);
   // Without checkpoints, or killed between the last one and the model.
-  if (end == End::kFinished) save_run_model(out, model->parameters(), tokenizer);
+  if (end == End::kFinished)
+    save_run_model(out, average ? *average : model->parameters(), tokenizer);
   log->draw();
   Json details = Json::object();
   details["step"] = steps_done;

@@ -39,6 +39,7 @@ struct Trainer::State {
   std::string backend_description;
   std::optional<model::Gpt2> model;
   model::ParameterSet m, v;
+  std::optional<model::ParameterSet> average;  // of the weights, with --ema
   std::optional<Log> log;
   std::optional<BestLoss> best;
   std::optional<SpikeGuard> guard;
@@ -65,9 +66,7 @@ struct Trainer::State {
   // trainer.cpp
   void start(const Callbacks& callbacks, const std::optional<base::Path>& tokenizer);
   std::int64_t count_targets() const;
-  double rate_at(std::int64_t step) const;
   double accumulate(std::int64_t step, std::int64_t targets_in_all);
-  void update(std::int64_t step, StepReport& report);
   StepReport train_step(std::int64_t step);
   [[noreturn]] void fail_not_finite(std::int64_t step, std::string_view what, double value,
                                     const std::string& where);
@@ -80,6 +79,14 @@ struct Trainer::State {
   void finish(const Callbacks& callbacks, End end, std::int64_t steps_done,
               const std::optional<base::Path>& tokenizer);
 
+  // optimizer.cpp
+  void make_states();
+  double rate_at(std::int64_t step) const;
+  double rate_at(std::int64_t step, double peak) const;
+  void update(std::int64_t step, StepReport& report);
+  template <class Work>
+  auto with_average(Work&& work);
+
   // recovery.cpp
   std::vector<StateSet> state_sets();
   CheckpointState checkpoint_state(std::int64_t steps_done) const;
@@ -88,10 +95,26 @@ struct Trainer::State {
   void take_results(const Callbacks& callbacks);
   void end_writing(const Callbacks& callbacks, std::int64_t steps_done);
   void warn(const Callbacks& callbacks, const std::string& trouble);
-  std::optional<std::string> space_warning() const;
+  std::optional<std::string> space_warning();
   std::int64_t after_spike(const Callbacks& callbacks, const StepReport& report,
                            std::int64_t steps_done);
   std::int64_t tokens_after(std::int64_t steps) const { return steps * plan.batch_tokens; }
 };
+
+/// Calls work() with the average of the weights, where one is kept, in the model's place.
+template <class Work>
+auto Trainer::State::with_average(Work&& work) {
+  struct Exchange {
+    State& s;
+    explicit Exchange(State& state) : s(state) {
+      if (s.average) s.model->exchange_parameters(*s.average);
+    }
+    ~Exchange() {
+      if (s.average) s.model->exchange_parameters(*s.average);
+    }
+  };
+  const Exchange exchange(*this);
+  return work();
+}
 
 }  // namespace train

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
@@ -14,6 +15,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/choice.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/muon.h"
 #include "kernels/cpu/scratch.h"
 
 namespace kernels {
@@ -54,7 +56,9 @@ class CpuBackend final : public Backend {
         table_(table_for(choice.isa)),
         typed_(type == DType::kF32 ? table_.f32 : table_.bf16),
         products_(make_products(type, choice)),
-        attention_(type, choice.isa, scratch_) {}
+        attention_(type, choice.isa, scratch_) {
+    muon_.emplace(type, table_, *products_, scratch_);
+  }
 
   /// For inference: products whose weights can be read back.
   CpuBackend(WeightFormat format, Isa isa)
@@ -68,6 +72,7 @@ class CpuBackend final : public Backend {
     } else {
       products_ = make_own_products(compute_type(), isa);
       if (!products_) products_ = make_plain_products(compute_type(), table_);
+      muon_.emplace(compute_type(), table_, *products_, scratch_);
     }
   }
 
@@ -384,7 +389,7 @@ class CpuBackend final : public Backend {
   }
 
   void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                     const PackedWeight* copies) override {
+                     const PackedWeight* copies, const Average& average) override {
     // The corrections in double: 1 - beta^step loses digits while beta^step is near 1.
     const auto step = static_cast<double>(hyper.step);
     const double correction1 = 1.0 - std::pow(static_cast<double>(hyper.beta1), step);
@@ -401,7 +406,9 @@ class CpuBackend final : public Backend {
         .keep = static_cast<float>(1.0 - rate * static_cast<double>(hyper.weight_decay)),
         .step_size = static_cast<float>(rate / correction1),
         .inverse_root_bias2 = static_cast<float>(1.0 / std::sqrt(correction2)),
-        .epsilon = hyper.epsilon};
+        .epsilon = hyper.epsilon,
+        .average = average.values.empty() ? nullptr : average.values.f32(),
+        .average_rate = static_cast<float>(1.0 - average.decay)};
     const std::int64_t stripe = copies == nullptr ? 0 : products_->stripe_rows();
     if (stripe > 0) return adamw_by_stripes(op, *copies, parameter, stripe);
     const std::int64_t count = parameter.elements();
@@ -429,12 +436,24 @@ class CpuBackend final : public Backend {
     });
   }
 
+  void do_muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                    const PackedWeight* copies, const Average& average) override {
+    muon_->run(parameter, gradient, m, hyper, average);
+    if (copies != nullptr) do_pack_weight(*copies, parameter);
+  }
+
+  std::size_t do_muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                      std::int64_t parts) const override {
+    return muon_->scratch_bytes(rows, columns, parts);
+  }
+
   const KernelTable& table_;
   const TypedKernels& typed_;
   std::unique_ptr<Products> products_;
   std::unique_ptr<Products> head_products_;  // null: products_ serve the head too
   Scratch scratch_;
   Attention attention_;
+  std::optional<MuonStep> muon_;  // where weights are no integers
 };
 
 }  // namespace
