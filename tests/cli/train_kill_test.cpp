@@ -61,7 +61,7 @@ TEST(TrainKill, HundredsOfKillsChangeNothing) {
                                     "--sample-every",
                                     "11",
                                     "--keep-every",
-                                    "500",
+                                    "700",
                                     "--threads",
                                     "1"};
   };
@@ -91,7 +91,7 @@ TEST(TrainKill, HundredsOfKillsChangeNothing) {
   ::waitpid(start(arguments("run")), &status, 0);
   ASSERT_EQ(status, 0);
   EXPECT_EQ(train::numbers_of(folder / "run"), train::numbers_of(folder / "whole"));
-  for (const char* name : {"best", "step_00002000", "step_00003500"}) {
+  for (const char* name : {"best", "step_00002100", "step_00003500"}) {
     for (const char* file : {"parameters.safetensors", "adam_m.safetensors", "state.json"}) {
       EXPECT_EQ(base::read_file(folder / "run" / "checkpoints" / name / file),
                 base::read_file(folder / "whole" / "checkpoints" / name / file))
