@@ -156,6 +156,17 @@ void add_step_options(CLI::App& command, TrainCommand& t) {
   command.add_option("--beta2", o.beta2, "AdamW's (0.95)")->check(CLI::Range(0.0, 1.0));
   command.add_option("--grad-clip", o.grad_clip, "Largest gradient norm (1); 0: no clipping")
       ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--dropout", o.dropout,
+                  "Of embeddings, branches and attention, from 0 (default) to below 1: for data "
+                  "seen many times")
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      .add_option("--label-smoothing", o.label_smoothing,
+                  "Part of each target spread over all tokens (0)")
+      ->check(CLI::Range(0.0, 1.0));
+  command.add_option("--z-loss", o.z_loss, "Weight of log^2 Z in the gradient (0); PaLM's: 1e-4")
+      ->check(CLI::NonNegativeNumber);
   command.add_option("--precision", t.precision, "bf16 (default) or fp32")
       ->check(one_of(train::precision_names()));
   command
@@ -272,6 +283,10 @@ void print_header(const CommonOptions& common, const train::Trainer& trainer,
                    plan.learning_rate, plan.min_learning_rate,
                    name_in(train::schedule_names(), *o.schedule), plan.warmup_steps,
                    *o.weight_decay, *o.beta1, *o.beta2, *o.grad_clip));
+  if (*o.dropout > 0 || *o.label_smoothing > 0 || *o.z_loss > 0) {
+    line("against", fmt::format("overfitting: dropout {}, label smoothing {}, z-loss {}",
+                                *o.dropout, *o.label_smoothing, *o.z_loss));
+  }
   if (o.optimizer == model::Optimizer::kMuon) {
     line("muon", fmt::format("lr {:g}, momentum {} for the blocks' matrices", *o.muon_learning_rate,
                              *o.muon_momentum));

@@ -167,8 +167,8 @@ const PackedWeight& Gpt2::packed_copy(const ParameterInfo& info) const {
 // ---- memory -----------------------------------------------------------------------------------
 
 MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t batch,
-                      std::int64_t length, bool training, Recompute recompute, Optimizer optimizer,
-                      bool average) {
+                      std::int64_t length, bool training, Recompute recompute,
+                      const Regularization& regularization, Optimizer optimizer, bool average) {
   validate(config);
   const std::vector<ParameterInfo> list = parameter_list(config);
   base::Arena parameters, copies, second_moments;
@@ -191,7 +191,8 @@ MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t
     if (average) plan.average = plan.parameters;
   }
   const DType type = backend.compute_type();
-  plan.activations = training ? training_activation_bytes(config, type, batch, length, recompute)
+  plan.activations = training ? training_activation_bytes(config, type, batch, length, recompute,
+                                                          regularization.dropout > 0)
                               : inference_activation_bytes(config, type, batch, length);
   plan.workspace = backend.workspace_bytes(batch * length, length, config.channels, config.heads,
                                            config.padded_vocab(), training) +

@@ -140,6 +140,21 @@ enum class Recompute : std::uint8_t {
   kBlock,  ///< all but each block's input: 3 KiB; a third of the forward pass's time comes on top
 };
 
+/// What training does against overfitting and drift; evaluation knows nothing of it.
+struct Regularization {
+  /// P of Dropout for the embedding's sum, each branch's output before it is added, and the
+  /// attention's probabilities: GPT-2's embd_pdrop, resid_pdrop and attn_pdrop. In [0, 1).
+  float dropout = 0;
+  std::uint64_t seed = 0;     ///< of the masks
+  kernels::LossOptions loss;  ///< label smoothing and z-loss
+};
+
+/// Where a micro-batch stands in a run: with the seed it decides the masks.
+struct StepRows {
+  std::int64_t step = 0;
+  std::int64_t first_row = 0;  ///< number of its first row (token) in the whole step
+};
+
 /// A moving average of all parameters, see kernels::Average.
 struct MovingAverage {
   ParameterSet* values = nullptr;  ///< null: there is none
@@ -226,21 +241,24 @@ class Gpt2 {
   /// Makes room for micro-batches of (B, T), keeping the gradients. Called again with other sizes
   /// it makes room anew. T <= context. What is computed again changes no bit of the results.
   void prepare_training(std::int64_t batch, std::int64_t length,
-                        Recompute recompute = Recompute::kNone);
+                        Recompute recompute = Recompute::kNone,
+                        const Regularization& regularization = {});
   /// Bytes for training with (B, T), moments included, and a moving average of the parameters where
   /// `average`; allocates nothing.
   static MemoryPlan plan(const Config& config, const kernels::Backend& backend, std::int64_t batch,
                          std::int64_t length, bool training, Recompute recompute = Recompute::kNone,
+                         const Regularization& regularization = {},
                          Optimizer optimizer = Optimizer::kAdamW, bool average = false);
   /// Gradients, accumulated by forward_backward(). Throws Error before prepare_training().
   ParameterSet& gradients();
   /// The next forward_backward() begins anew: it overwrites the gradients.
   void zero_gradients();
   /// One micro-batch: adds scale * d(sum of losses)/d(parameter) to the gradients and returns the
-  /// unscaled sum of the losses of targets that are not -1.
+  /// unscaled sum of the losses of targets that are not -1. With dropout these are the losses of
+  /// what is left; label smoothing and z-loss act on the gradients alone.
   /// ids, targets: (B*T) i32, row-major (B, T). ids in [0, V), targets in [-1, V).
   double forward_backward(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
-                          float scale);
+                          float scale, const StepRows& rows = {});
   /// One AdamW step on every parameter: weight decay only where ParameterInfo::decays. Refreshes
   /// the copies. `m`, `v`: the moments. `hyper.weight_decay` is the decaying parameters' value.
   /// `average`, where given, follows the new parameters.

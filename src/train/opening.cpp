@@ -176,7 +176,10 @@ void Trainer::State::take_pace(const Options& given) {
 /// Takes the run's own options from train.json, lays over them what may differ, and refuses what
 /// contradicts them.
 void Trainer::State::resume_options(const Options& given) {
-  const RunRecord record = read_record(out);
+  RunRecord record = read_record(out);
+  for (auto added : {&Options::dropout, &Options::label_smoothing, &Options::z_loss}) {
+    if (!(record.options.*added)) record.options.*added = 0;  // begun before there was this option
+  }
   Options asked = given;
   if (asked.init) asked.init = absolute_path(*asked.init);
   std::vector<std::string> wrong = contradictions(asked, record.options);
@@ -247,6 +250,13 @@ kernels::CpuChoice Trainer::State::choose_cpu() {
   return begun;
 }
 
+model::Regularization Trainer::State::regularization() const {
+  return {.dropout = static_cast<float>(*options.dropout),
+          .seed = *options.seed,
+          .loss = {.label_smoothing = static_cast<float>(*options.label_smoothing),
+                   .z_loss = static_cast<float>(*options.z_loss)}};
+}
+
 void Trainer::State::build_model() {
   std::optional<kernels::CpuChoice> cpu;
   if (options.device == kernels::Device::kCpu) cpu = choose_cpu();
@@ -254,7 +264,8 @@ void Trainer::State::build_model() {
   backend_description = backend->description();
   const auto needed = [&](std::int64_t batch) {
     return model::Gpt2::plan(plan.config, *backend, batch, plan.length, /*training=*/true,
-                             *options.recompute, *options.optimizer, *options.ema > 0);
+                             *options.recompute, regularization(), *options.optimizer,
+                             *options.ema > 0);
   };
   memory = needed(plan.micro_batch);
   check_memory(plan, base::free_memory_bytes(), needed);
@@ -296,7 +307,7 @@ void Trainer::State::build_model() {
     }
   }
   if (finished) first_step = plan.steps;
-  model->prepare_training(plan.micro_batch, plan.length, *options.recompute);
+  model->prepare_training(plan.micro_batch, plan.length, *options.recompute, regularization());
   const auto rows = static_cast<std::size_t>(plan.micro_batch * plan.length);
   inputs.resize(rows);
   targets.resize(rows);

@@ -51,6 +51,9 @@ void for_each_option(Visit&& visit) {
   visit("beta1", &Options::beta1, kMust);
   visit("beta2", &Options::beta2, kMust);
   visit("grad-clip", &Options::grad_clip, kMust);
+  visit("dropout", &Options::dropout, kMust);
+  visit("label-smoothing", &Options::label_smoothing, kMust);
+  visit("z-loss", &Options::z_loss, kMust);
   visit("precision", &Options::precision, kMust);
   visit("recompute", &Options::recompute, kMay);
   visit("order", &Options::order, kMust);

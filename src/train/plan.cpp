@@ -91,6 +91,13 @@ void fill_numbers(Options& o) {
   require(beta2 >= 0 && beta2 < 1, "beta2", "at least 0 and below 1", beta2);
   const double clip = set_default(o.grad_clip, 1.0);
   require(std::isfinite(clip) && clip >= 0, "grad-clip", "a number of at least 0", clip);
+  const double dropout = set_default(o.dropout, 0.0);
+  require(dropout >= 0 && static_cast<float>(dropout) < 1, "dropout", "at least 0 and below 1",
+          dropout);
+  const double smoothing = set_default(o.label_smoothing, 0.0);
+  require(smoothing >= 0 && smoothing <= 1, "label-smoothing", "0 to 1", smoothing);
+  const double z_loss = set_default(o.z_loss, 0.0);
+  require(std::isfinite(z_loss) && z_loss >= 0, "z-loss", "a number of at least 0", z_loss);
   set_default(o.precision, base::DType::kBf16);
   set_default(o.order, data::Order::kShuffled);
   set_default(o.recompute, model::Recompute::kNone);

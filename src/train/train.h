@@ -79,6 +79,9 @@ struct Options {
   std::optional<double> weight_decay;            ///< default 0.1
   std::optional<double> beta1, beta2;            ///< default 0.9 and 0.95
   std::optional<double> grad_clip;               ///< default 1; 0: no clipping
+  std::optional<double> dropout;                 ///< default 0; in [0, 1)
+  std::optional<double> label_smoothing;         ///< default 0; in [0, 1]
+  std::optional<double> z_loss;                  ///< default 0: its weight
   std::optional<base::DType> precision;          ///< kBf16 (default) or kF32
   std::optional<model::Recompute> recompute;     ///< default kNone; changes no result
   std::optional<data::Order> order;              ///< default shuffled
@@ -165,7 +168,9 @@ double average_decay_at(double ema, std::int64_t step);
 /// One finished step, as log.jsonl has it.
 struct StepReport {
   std::int64_t step = 0;
-  double loss = 0;  ///< mean over the targets that count in the whole batch, before the update
+  /// Mean cross entropy over the targets that count in the whole batch, before the update: of what
+  /// dropout left, but without label smoothing and z-loss.
+  double loss = 0;
   double learning_rate = 0;
   double grad_norm = 0;     ///< before clipping
   std::int64_t tokens = 0;  ///< trained on since the run's beginning, this step included

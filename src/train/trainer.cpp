@@ -77,7 +77,8 @@ double Trainer::State::accumulate(std::int64_t step, std::int64_t targets_in_all
   for (std::int64_t i = 0; i < plan.accumulation; ++i) {
     const std::vector<data::LoaderState> position = loader->state();
     loader->next(inputs, targets);
-    const double loss = model->forward_backward(inputs, targets, static_cast<float>(mean));
+    const model::StepRows rows{.step = step, .first_row = i * plan.micro_batch * plan.length};
+    const double loss = model->forward_backward(inputs, targets, static_cast<float>(mean), rows);
     if (!std::isfinite(loss)) {
       fail_not_finite(
           step, "loss", loss,

@@ -61,6 +61,7 @@ struct Trainer::State {
   void resume_options(const Options& given);
   void take_pace(const Options& given);
   kernels::CpuChoice choose_cpu();
+  model::Regularization regularization() const;
   void build_model();
 
   // trainer.cpp

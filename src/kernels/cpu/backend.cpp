@@ -17,6 +17,7 @@
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/muon.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/dropout.h"
 
 namespace kernels {
 namespace cpu {
@@ -48,6 +49,23 @@ const void* at(const ConstView& view, std::int64_t element) {
 void* at(const View& view, std::int64_t element) {
   return const_cast<void*>(at(static_cast<const ConstView&>(view), element));
 }
+
+/// The mask of up to kSumRows rows of an operation, with the memory for their keys.
+class PartMask {
+ public:
+  explicit PartMask(const Dropout& dropout) : dropout_(dropout), mask_(dropout) {}
+  /// That of rows [begin, end); valid until the next call.
+  RowMask rows(std::int64_t begin, std::int64_t end) {
+    if (!dropout_.active()) return {};
+    for (std::int64_t n = begin; n < end; ++n) keys_[n - begin] = mask_.row_key(n);
+    return {.keys = keys_, .threshold = mask_.threshold(), .scale = mask_.scale()};
+  }
+
+ private:
+  const Dropout& dropout_;
+  DropoutMask mask_;
+  std::uint64_t keys_[kSumRows];
+};
 
 class CpuBackend final : public Backend {
  public:
@@ -137,11 +155,15 @@ class CpuBackend final : public Backend {
   // ---- embedding ------------------------------------------------------------------------------
 
   void do_embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe, std::int64_t length,
-                        std::int64_t first_position) override {
+                        std::int64_t first_position, const Dropout& dropout) override {
     const std::int64_t channels = x.dim(1);
     base::parallel_for(x.dim(0), [&](std::int64_t n) {
-      table_.add(x.f32() + n * channels, wte.f32() + ids.i32()[n] * channels,
+      float* row = x.f32() + n * channels;
+      table_.add(row, wte.f32() + ids.i32()[n] * channels,
                  wpe.f32() + (first_position + n % length) * channels, channels);
+      if (!dropout.active()) return;
+      PartMask mask(dropout);
+      table_.drop(row, row, 0, channels, mask.rows(n, n + 1));
     });
   }
 
@@ -158,15 +180,21 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void do_embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
-                         std::int64_t length) override {
+  void do_embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids, std::int64_t length,
+                         const Dropout& dropout) override {
     // Each task owns some channels of every row and takes the rows in order.
     const std::int64_t channels = dx.dim(1);
     base::parallel_for(parts(channels, kStripe), [&](std::int64_t stripe) {
       const std::int64_t first = stripe * kStripe;
       const std::int64_t count = std::min(kStripe, channels - first);
+      PartMask mask(dropout);
+      float dropped[kStripe];
       for (std::int64_t n = 0; n < dx.dim(0); ++n) {
         const float* row = dx.f32() + n * channels + first;
+        if (dropout.active()) {
+          table_.drop(dropped, row, first, count, mask.rows(n, n + 1));
+          row = dropped;
+        }
         table_.accumulate(dwte.f32() + ids.i32()[n] * channels + first, row, count);
         table_.accumulate(dwpe.f32() + n % length * channels + first, row, count);
       }
@@ -176,7 +204,8 @@ class CpuBackend final : public Backend {
   // ---- LayerNorm ------------------------------------------------------------------------------
 
   void do_add_layernorm_forward(View res_out, View normed, View mean, View rstd, ConstView res_in,
-                                ConstView branch, ConstView gain, ConstView bias) override {
+                                ConstView branch, ConstView gain, ConstView bias,
+                                const Dropout& dropout) override {
     const LayerNormForward op{.res_out = res_out.f32(),
                               .normed = normed.data(),
                               .mean = mean.f32(),
@@ -186,15 +215,23 @@ class CpuBackend final : public Backend {
                               .gain = gain.f32(),
                               .bias = bias.f32(),
                               .channels = res_out.dim(1),
-                              .epsilon = kLayerNormEpsilon};
+                              .epsilon = kLayerNormEpsilon,
+                              .mask = {}};
     base::parallel_ranges(res_out.dim(0), [&](std::int64_t begin, std::int64_t end) {
-      typed_.layernorm_forward(op, begin, end);
+      if (!dropout.active()) return typed_.layernorm_forward(op, begin, end);
+      PartMask mask(dropout);
+      LayerNormForward part = op;
+      for (; begin < end; begin += kSumRows) {
+        const std::int64_t stop = std::min(begin + kSumRows, end);
+        part.mask = mask.rows(begin, stop);
+        typed_.layernorm_forward(part, begin, stop);
+      }
     });
   }
 
   void do_add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias,
                                  ConstView dnormed, ConstView res, ConstView mean, ConstView rstd,
-                                 ConstView gain) override {
+                                 ConstView gain, const Dropout& dropout) override {
     const std::int64_t channels = dres.dim(1);
     const LayerNormBackward op{.dres = dres.f32(),
                                .dres_copy = dres_copy.data(),
@@ -203,10 +240,14 @@ class CpuBackend final : public Backend {
                                .mean = mean.f32(),
                                .rstd = rstd.f32(),
                                .gain = gain.f32(),
-                               .channels = channels};
+                               .channels = channels,
+                               .mask = {}};
     float* sums =
         sum_rows(dres.dim(0), 2 * channels, [&](std::int64_t begin, std::int64_t end, float* part) {
-          typed_.layernorm_backward(op, begin, end, part);
+          PartMask mask(dropout);
+          LayerNormBackward own = op;
+          own.mask = mask.rows(begin, end);
+          typed_.layernorm_backward(own, begin, end, part);
         });
     table_.accumulate(dgain.f32(), sums, channels);
     table_.accumulate(dbias.f32(), sums + channels, channels);
@@ -278,13 +319,13 @@ class CpuBackend final : public Backend {
 
   // ---- attention ------------------------------------------------------------------------------
 
-  void do_attention_forward(View out, View lse, ConstView qkv) override {
-    attention_.forward(out, lse, qkv);
+  void do_attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout) override {
+    attention_.forward(out, lse, qkv, dropout);
   }
 
-  void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
-                             ConstView lse) override {
-    attention_.backward(dqkv, dout, qkv, out, lse);
+  void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse,
+                             const Dropout& dropout) override {
+    attention_.backward(dqkv, dout, qkv, out, lse, dropout);
   }
 
   void do_attention_cached(View out, ConstView qkv, std::span<const CacheRows> sequences) override {
@@ -321,8 +362,8 @@ class CpuBackend final : public Backend {
   }
 
   double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                      ConstView targets, std::int64_t vocab, float scale,
-                      Gradient gradient) override {
+                      ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
+                      const LossOptions& options) override {
     const bool training = !dx.empty();
     const std::int64_t rows = x.dim(0);
     const HeadScratch scratch = head_scratch(rows, wte.outputs, training);
@@ -344,7 +385,9 @@ class CpuBackend final : public Backend {
                              .targets = targets.i32() + first + row,
                              .vocab = vocab,
                              .stride = wte.outputs,
-                             .scale = scale};
+                             .scale = scale,
+                             .label_smoothing = options.label_smoothing,
+                             .z_loss = options.z_loss};
         base::parallel_for_dynamic(
             part, [&](std::int64_t n) { typed_.softmax_loss(op, n, n + 1); }, 4);
       }
