@@ -247,6 +247,10 @@ struct RunInfo {
   std::optional<StepReport> last_step;
   std::optional<double> last_validation_loss;
   std::vector<std::string> checkpoints;
+  bool running = false;   ///< a process is training it just now
+  bool finished = false;  ///< all steps are done
+  /// Of the newest steps, where there are any; training alone counts.
+  std::optional<double> tokens_per_second, seconds_left;
   std::optional<kernels::CpuChoice> cpu;  ///< what it computes with
 };
 /// What a checkpoint's state says, for `gpt2 info`.

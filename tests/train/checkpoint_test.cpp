@@ -152,7 +152,8 @@ TEST_F(Checkpoints, TellEveryDamage) {
   for (const auto& entry : std::filesystem::directory_iterator(path)) {
     const std::string whole = base::read_file(entry.path());
     std::vector<std::size_t> places;
-    for (std::size_t at = 0; at < whole.size(); at += std::max<std::size_t>(1, whole.size() / 200)) {
+    for (std::size_t at = 0; at < whole.size();
+         at += std::max<std::size_t>(1, whole.size() / 200)) {
       places.push_back(at);
     }
     for (const std::size_t at : places) {

@@ -148,7 +148,8 @@ TEST_F(ResumeRules, NameWhatContradictsTheRun) {
                 ": --steps 30 (the run has 15), --lr 0.5 (the run has 0.01); drop them or start a "
                 "new run in another --out");
   EXPECT_THAT(refusal([](Options& o) { o.seed = 3; }), HasSubstr("--seed 3 (the run has 1337)"));
-  EXPECT_THAT(refusal([](Options& o) { o.spike_z = 3; }), HasSubstr("--spike-z 3.0 (the run has 6"));
+  EXPECT_THAT(refusal([](Options& o) { o.spike_z = 3; }),
+              HasSubstr("--spike-z 3.0 (the run has 6"));
   EXPECT_THAT(refusal([](Options& o) { o.spike_guard = false; }),
               HasSubstr("--spike-guard false (the run has true)"));
   EXPECT_THAT(refusal([](Options& o) { o.preset = "37m"; }),
