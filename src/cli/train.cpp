@@ -26,7 +26,7 @@ constexpr double kPlainSeconds = 1;  // between two progress lines where stderr 
 struct TrainCommand {
   CommonOptions common;
   train::Options options;
-  std::vector<std::string> data;
+  std::vector<std::string> data, freeze;
   std::optional<std::string> out, init, config, max_time, schedule, precision, recompute, order;
   std::optional<std::string> optimizer, decay_shape;
 };
@@ -150,6 +150,18 @@ void add_step_options(CLI::App& command, TrainCommand& t) {
       ->check(CLI::NonNegativeNumber);
   command.add_option("--decay-shape", t.decay_shape, "How it falls: sqrt (default) or linear")
       ->check(one_of(train::decay_shape_names()));
+  command
+      .add_option("--freeze", t.freeze,
+                  "What stays as it is, separated by commas: embeddings, blocks, blocks=0-5, "
+                  "attention, mlp, layernorm, biases, or names as 'h.0.*' or wte.weight")
+      ->type_name("NAMES");
+  command
+      .add_option("--lora-rank", o.lora_rank,
+                  "Train low-rank adapters of all matrices in the blocks, and nothing else; needs "
+                  "--init")
+      ->check(kFromOne);
+  command.add_option("--lora-alpha", o.lora_alpha, "Adapters count alpha / rank fold (2 x rank)")
+      ->check(CLI::PositiveNumber);
   command.add_option("--weight-decay", o.weight_decay, "Of matrices and embeddings (0.1)")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--beta1", o.beta1, "AdamW's (0.9)")->check(CLI::Range(0.0, 1.0));
@@ -202,6 +214,14 @@ train::Options gather(const TrainCommand& t) {
   }
   if (t.out) flags.out = *t.out;
   if (t.init) flags.init = *t.init;
+  if (!t.freeze.empty()) {
+    flags.freeze.emplace();
+    for (const std::string& words : t.freeze) {
+      for (std::string& word : train::comma_separated(words)) {
+        flags.freeze->push_back(std::move(word));
+      }
+    }
+  }
   if (t.schedule) flags.schedule = train::schedule_names().at(*t.schedule);
   if (t.decay_shape) flags.decay_shape = train::decay_shape_names().at(*t.decay_shape);
   if (t.optimizer) flags.optimizer = train::optimizer_names().at(*t.optimizer);
@@ -256,6 +276,18 @@ std::string name_in(const std::map<std::string, T>& names, const T& value) {
   return "?";
 }
 
+/// "1.2M parameters (0.95 %): LoRA of rank 8, alpha 16; frozen: blocks=0-5".
+std::string trained_text(const train::Plan& plan, const train::Options& o) {
+  const auto count = static_cast<double>(plan.trained_parameters);
+  std::string text = fmt::format("{} parameters ({:.2g} % of the model's)", human_count(count),
+                                 100 * count / static_cast<double>(plan.config.parameter_count()));
+  if (o.lora_rank) text += fmt::format(": LoRA of rank {}, alpha {}", *o.lora_rank, *o.lora_alpha);
+  if (!o.freeze) return text;
+  text += "; frozen:";
+  for (const std::string& word : *o.freeze) text += " " + word;
+  return text;
+}
+
 void print_header(const CommonOptions& common, const train::Trainer& trainer,
                   std::uint64_t free_bytes) {
   const train::Plan& plan = trainer.plan();
@@ -270,6 +302,7 @@ void print_header(const CommonOptions& common, const train::Trainer& trainer,
                             human_count(static_cast<double>(c.parameter_count())), c.layers,
                             c.heads, c.channels, c.context, c.vocab_size,
                             o.init ? "from " + o.init->string() : "from random weights"));
+  if (o.lora_rank || o.freeze) line("trained", trained_text(plan, o));
   line("data", fmt::format("{}: {} training tokens, {} validation tokens, {}", o.data->text(),
                            plan.train_tokens, plan.validation_tokens,
                            name_in(train::order_names(), *o.order)));
@@ -317,7 +350,8 @@ class Progress {
   Progress(const CommonOptions& common, const train::Trainer& trainer, double peak)
       : line_(common, /*plain_lines=*/true),
         plan_(trainer.plan()),
-        flops_per_token_(measure::training_flops_per_token(plan_.config, plan_.length)),
+        flops_per_token_(measure::training_flops_per_token(plan_.config, plan_.length) *
+                         trained_work(plan_)),
         peak_(peak),
         first_(trainer.first_step()),
         begun_(now_seconds()) {}
@@ -345,6 +379,12 @@ class Progress {
   void interrupt() { line_.finish(); }
 
  private:
+  /// Share of a full step's work that is done: a third of it are the weights' gradients.
+  static double trained_work(const train::Plan& plan) {
+    const auto all = static_cast<double>(plan.config.parameter_count());
+    return (2 + std::min(1.0, static_cast<double>(plan.trained_parameters) / all)) / 3;
+  }
+
   /// " (52% of peak)", 6N + 6LCT operations counted a token.
   std::string share(double tokens_per_second) const {
     if (peak_ <= 0) return "";

@@ -128,6 +128,10 @@ struct Tuning {
   bool operator==(const Tuning&) const = default;
 };
 
+/// How many parameters training changes, the vocabulary's padding not counted. Throws Error as
+/// ParameterSet does for a `tuning` that cannot be.
+std::int64_t trained_count(const Config& config, const Tuning& tuning);
+
 /// Which parameters of a set have memory.
 enum class Contents : std::uint8_t {
   kAll,

@@ -101,6 +101,14 @@ void apply(const Tuning& tuning, const Config& config, std::vector<ParameterInfo
   }
 }
 
+std::int64_t trained_count(const Config& config, const Tuning& tuning) {
+  std::int64_t count = 0;
+  for (const ParameterInfo& info : parameter_list(config, tuning)) {
+    if (info.trained) count += info.shape.elements() / info.shape[0] * info.file_rows;
+  }
+  return count;
+}
+
 std::int64_t lowest_trained_place(const std::vector<ParameterInfo>& list) {
   std::int64_t lowest = list.back().place;
   for (const ParameterInfo& info : list) {

@@ -265,7 +265,7 @@ void Trainer::State::build_model() {
   const auto needed = [&](std::int64_t batch) {
     return model::Gpt2::plan(plan.config, *backend, batch, plan.length, /*training=*/true,
                              *options.recompute, regularization(), *options.optimizer,
-                             *options.ema > 0);
+                             *options.ema > 0, plan.tuning);
   };
   memory = needed(plan.micro_batch);
   check_memory(plan, base::free_memory_bytes(), needed);
@@ -277,9 +277,10 @@ void Trainer::State::build_model() {
   }
   if (options.init && !checkpoint) {
     model = model::load_model(*options.init, std::move(backend), /*trainable=*/true,
-                              plan.config.context);
+                              plan.config.context, plan.tuning);
+    if (plan.tuning.lora.active()) model->initialize_adapters(*options.seed);
   } else {
-    model.emplace(plan.config, std::move(backend), /*trainable=*/true);
+    model.emplace(plan.config, std::move(backend), /*trainable=*/true, plan.tuning);
     if (!checkpoint) model->initialize(*options.seed);
   }
   make_states();

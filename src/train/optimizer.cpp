@@ -14,8 +14,8 @@ constexpr double kClipEpsilon = 1e-6;  // torch.nn.utils.clip_grad_norm_'s
 
 /// The moments, zero, and the average, which begins as the weights are.
 void Trainer::State::make_states() {
-  m = model::ParameterSet(plan.config);
-  v = model::ParameterSet(plan.config, model::second_moments_of(*options.optimizer));
+  m = model::ParameterSet(plan.config, model::Contents::kTrained, plan.tuning);
+  v = model::ParameterSet(plan.config, model::second_moments_of(*options.optimizer), plan.tuning);
   if (*options.ema > 0) {
     average.emplace();
     average->assign(model->parameters());

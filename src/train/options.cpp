@@ -71,6 +71,16 @@ double parse_duration(std::string_view text) {
   return value * scale;
 }
 
+std::vector<std::string> comma_separated(std::string_view text) {
+  std::vector<std::string> words;
+  for (;;) {
+    const std::size_t comma = text.find(',');
+    words.emplace_back(text.substr(0, comma));
+    if (comma == std::string_view::npos) return words;
+    text.remove_prefix(comma + 1);
+  }
+}
+
 std::string DataMix::text(std::string_view between) const {
   if (sources.size() == 1) return sources.front().folder.string();
   std::string words;
@@ -172,10 +182,25 @@ DataMix mix_from(const Place& place, const Json& json) {
   return mix;
 }
 
+/// A list of words, or one text with commas between them.
+std::vector<std::string> words_from(const Place& place, const Json& json) {
+  if (json.is_string()) return comma_separated(json.get<std::string>());
+  constexpr std::string_view kExpected = "a list of strings, or one with commas";
+  if (!json.is_array()) fail_type(place, kExpected, json);
+  std::vector<std::string> words;
+  for (const Json& entry : json) {
+    if (!entry.is_string()) fail_type(place, kExpected, entry);
+    words.push_back(entry.get<std::string>());
+  }
+  return words;
+}
+
 template <class T>
 T from_json_value(const Place& place, const Json& json) {
   if constexpr (std::is_same_v<T, DataMix>) {
     return mix_from(place, json);
+  } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+    return words_from(place, json);
   } else if constexpr (kIsChoice<T>) {
     const auto& names = names_of<T>();
     if (json.is_string()) {

@@ -47,6 +47,9 @@ void for_each_option(Visit&& visit) {
   visit("muon-lr", &Options::muon_learning_rate, kMust);
   visit("muon-momentum", &Options::muon_momentum, kMust);
   visit("ema", &Options::ema, kMust);
+  visit("freeze", &Options::freeze, kMust);
+  visit("lora-rank", &Options::lora_rank, kMust);
+  visit("lora-alpha", &Options::lora_alpha, kMust);
   visit("weight-decay", &Options::weight_decay, kMust);
   visit("beta1", &Options::beta1, kMust);
   visit("beta2", &Options::beta2, kMust);

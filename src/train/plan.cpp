@@ -35,6 +35,9 @@ constexpr double kDecayShare = 0.2;  // Haegele et al. 2024 (arXiv:2405.18392), 
 // costs less than one step, and 64 windows of 1024 tokens tell two digits of the loss.
 constexpr std::int64_t kValidationBatches = 2, kFewestWindows = 16, kMostWindows = 64;
 
+// Usual for adapters: PEFT's examples and most recipes since scale A B by 2, whatever the rank.
+constexpr double kLoraAlpha = 2;
+
 constexpr double kGiga = 1e9;
 
 template <class T>
@@ -161,6 +164,32 @@ model::Config config_from_scratch(Options& o, const DataFacts& facts) {
   }
   model::validate(config);
   return config;
+}
+
+/// What training changes.
+void choose_tuning(Options& o, Plan& plan) {
+  if (o.freeze && o.freeze->empty()) o.freeze.reset();
+  if (o.freeze) plan.tuning.frozen = *o.freeze;
+  if (o.lora_rank) {
+    require(*o.lora_rank >= 1 && *o.lora_rank <= plan.config.channels, "lora-rank",
+            fmt::format("1 to the model's {} channels", plan.config.channels), *o.lora_rank);
+    const double alpha = set_default(o.lora_alpha, kLoraAlpha * static_cast<double>(*o.lora_rank));
+    require(std::isfinite(alpha) && alpha > 0, "lora-alpha", "a number above 0", alpha);
+    if (!o.init) {
+      base::fail(
+          "--lora-rank trains additions to a model that is there; add --init DIR, or drop "
+          "--lora-rank to train a new one");
+    }
+    if (*o.optimizer == model::Optimizer::kMuon) {
+      base::fail(
+          "--lora-rank and --optimizer muon exclude each other: thin matrices are trained with "
+          "AdamW; drop one");
+    }
+    plan.tuning.lora = {.rank = *o.lora_rank, .alpha = alpha};
+  } else {
+    require_absent(o.lora_alpha.has_value(), "lora-alpha", "lora-rank");
+  }
+  plan.trained_parameters = model::trained_count(plan.config, plan.tuning);
 }
 
 std::string lowered_to(std::string_view name, std::int64_t from, std::int64_t to,
@@ -325,6 +354,7 @@ Plan resolve(Options& options, const DataFacts& facts, const std::optional<model
   fill_numbers(o);
   Plan plan;
   plan.config = init ? config_from_init(o, facts, *init) : config_from_scratch(o, facts);
+  choose_tuning(o, plan);
   plan.length = plan.config.context;
   plan.train_tokens = facts.train_tokens;
   plan.validation_tokens = facts.validation_tokens;

@@ -76,6 +76,10 @@ struct Options {
   /// Decay of a moving average of the weights, which is then what validation, samples and
   /// RUN/model take; 0 (default): none.
   std::optional<double> ema;
+  /// Names of parameters that stay as they are (model::Tuning::frozen); default none.
+  std::optional<std::vector<std::string>> freeze;
+  std::optional<std::int64_t> lora_rank;         ///< train adapters alone, of this rank
+  std::optional<double> lora_alpha;              ///< default twice the rank
   std::optional<double> weight_decay;            ///< default 0.1
   std::optional<double> beta1, beta2;            ///< default 0.9 and 0.95
   std::optional<double> grad_clip;               ///< default 1; 0: no clipping
@@ -116,6 +120,9 @@ const std::map<std::string, model::Recompute>& recompute_names();
 /// what is not positive.
 double parse_duration(std::string_view text);
 
+/// "a,b" as "a" and "b".
+std::vector<std::string> comma_separated(std::string_view text);
+
 /// Reads a config file: a JSON object with the flags' names (without dashes in front) as keys. The
 /// key "facts", which train.json has, is skipped.
 /// Throws Error naming file and key for an unknown key, a wrong type or an unknown choice.
@@ -128,6 +135,8 @@ Options overlay(const Options& file, const Options& flags);
 /// Everything decided about a run's size and pace.
 struct Plan {
   model::Config config;
+  model::Tuning tuning;
+  std::int64_t trained_parameters = 0;
   std::int64_t micro_batch = 0;
   std::int64_t length = 0;        ///< T = config.context
   std::int64_t batch_tokens = 0;  ///< a multiple of micro_batch * T

@@ -44,6 +44,7 @@ void Trainer::State::start(const Callbacks& callbacks, const std::optional<base:
   Json details = {{"step", first_step}, {"backend", backend_description}, {"host", host_facts()}};
   if (!resumed) {
     details["parameters"] = plan.config.parameter_count();
+    details["trained_parameters"] = plan.trained_parameters;
     details["config"] = config_to_json(plan.config);
     details["options"] = options_json(options);
     log->event("start", details);
