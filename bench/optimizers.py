@@ -178,6 +178,9 @@ def parse(words):
 
 def main():
     arguments, rest = parse(sys.argv[1:])
+    arguments.gpt2 = arguments.gpt2.resolve()
+    if not arguments.gpt2.exists():
+        sys.exit(f"{arguments.gpt2} does not exist; build it, or name it with --gpt2")
     arguments.out.mkdir(parents=True, exist_ok=True)
     runs = combinations(arguments)
     with ThreadPoolExecutor(arguments.jobs) as pool:
