@@ -51,6 +51,9 @@ TEST_F(ConfigFile, ReadsBackEveryOption) {
   o.beta1 = 0.7;
   o.beta2 = 0.8;
   o.grad_clip = 2.5;
+  o.dropout = 0.1;
+  o.label_smoothing = 0.05;
+  o.z_loss = 1e-4;
   o.precision = base::DType::kF32;
   o.recompute = model::Recompute::kBlock;
   o.order = data::Order::kSequential;
