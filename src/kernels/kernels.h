@@ -33,6 +33,12 @@ using base::View;
 
 /// LayerNorm's epsilon, GPT-2's own.
 inline constexpr float kLayerNormEpsilon = 1e-5F;
+/// The polynomial of Muon's iteration, X = a X + (b S + c S S) X, and how often it is applied: the
+/// steepest at 0 that keeps singular values near 1 (Jordan 2024). A norm below the floor counts as
+/// the floor.
+inline constexpr double kMuonA = 3.4445, kMuonB = -4.7750, kMuonC = 2.0315;
+inline constexpr int kMuonIterations = 5;
+inline constexpr double kMuonNormFloor = 1e-7;
 /// A target that is ignored by the loss.
 inline constexpr std::int32_t kIgnoredTarget = -1;
 
@@ -148,6 +154,24 @@ struct AdamW {
   std::int64_t step = 1;     ///< counts from 1: bias corrections are 1 - beta^step
 };
 
+/// Muon's numbers for one step.
+struct Muon {
+  float learning_rate = 0;
+  float momentum = 0.95F;
+  float weight_decay = 0;
+  float gradient_scale = 1;  ///< clipping and averaging, applied to the gradient first
+  std::int64_t parts = 1;    ///< matrices side by side, each made orthogonal alone: q, k, v are 3
+  float scale = 1;           ///< of the orthogonal matrix, see muon_step()
+};
+
+/// A moving average of a parameter, renewed in the pass that updates the parameter:
+///   values += (1 - decay) * (parameter - values)
+/// The decay comes as a double: 1 - decay loses digits in f32.
+struct Average {
+  View values;       ///< f32, the parameter's shape; empty: there is none
+  double decay = 0;  ///< in [0, 1)
+};
+
 /// What the calls of one operation came to, those of different weights apart.
 struct OperationTotals {
   std::string_view operation;  ///< the Backend's function
@@ -171,8 +195,8 @@ class Backend {
   virtual std::string description() const = 0;
   /// The compute type A.
   DType compute_type() const { return compute_type_; }
-  /// What pack_weight() makes. Where it is an integer format, linear_backward, head_loss and
-  /// adamw_step with copies are Errors: rounded weights have no gradient.
+  /// What pack_weight() makes. Where it is an integer format, linear_backward, head_loss,
+  /// muon_step and, with copies, adamw_step are Errors: rounded weights have no gradient.
   WeightFormat weight_format() const { return weight_format_; }
 
   /// From now on adds up what each operation costs, from nothing. Some 100 ns a call.
@@ -190,6 +214,9 @@ class Backend {
   void fill_zero(View out);
   /// out[i] = mean + deviation * normal(seed, stream, i), f32. The same on every backend.
   void fill_normal(View out, float mean, float deviation, std::uint64_t seed, std::uint64_t stream);
+  /// out[i] = low + (high - low) * uniform(seed, stream, i) in [0, 1), f32. The same on every
+  /// backend.
+  void fill_uniform(View out, float low, float high, std::uint64_t seed, std::uint64_t stream);
   /// out = inp, converting between f32, bf16 (round to nearest even) and f16. Equal shapes.
   void convert(View out, ConstView inp);
 
@@ -217,8 +244,8 @@ class Backend {
   void embed_packed(View x, ConstView ids, ConstView positions, const PackedWeight& wte,
                     ConstView wpe);
   /// dwte[ids[n]] += dx[n]; dwpe[n mod T] += dx[n], in a fixed order whatever the threads.
-  /// dwte: (Vp, C), dwpe: (positions, C), dx: (N, C), all f32. ids: (N) i32. `dropout`: the
-  /// forward's, which dx has not passed yet.
+  /// dwte: (Vp, C), dwpe: (positions, C), dx: (N, C), all f32; dwte or dwpe empty: not wanted.
+  /// ids: (N) i32. `dropout`: the forward's, which dx has not passed yet.
   void embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids, std::int64_t length,
                       const Dropout& dropout = {});
 
@@ -235,7 +262,8 @@ class Backend {
                              const Dropout& dropout = {});
   /// dres += the gradient of LayerNorm's input; dgain += ..., dbias += ...; where given,
   /// dres_copy = dres in A (the dout of the branch below it), after the branch's `dropout`.
-  /// dres: (N, C) f32. dres_copy: (N, C) A, or empty. dgain, dbias: (C) f32. dnormed: (N, C) A.
+  /// dres: (N, C) f32. dres_copy: (N, C) A, or empty. dgain, dbias: (C) f32, or empty: not wanted.
+  /// dnormed: (N, C) A.
   /// res: (N, C) f32, the forward's res_out. mean, rstd: (N). gain: (C). Dropout needs dres_copy.
   void add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias, ConstView dnormed,
                               ConstView res, ConstView mean, ConstView rstd, ConstView gain,
@@ -254,9 +282,24 @@ class Backend {
   /// dweight += inp^T dout; dbias += column sums of dout (= with Gradient::kOverwrite).
   /// dinp: (N, K) A. dweight: (K, M) f32. dbias: (M) f32. dout: (N, M) A. inp: (N, K) A.
   /// pre: (N, K) A with kGelu, else empty. dinp overlaps nothing but, where K = M, never dout.
+  /// dinp, dweight, dbias: empty where they are not wanted, which saves their work; without dinp
+  /// the copy for backward is not read and need not exist.
   void linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
                        const PackedWeight& weight, Epilogue epilogue, ConstView pre,
                        Gradient gradient = Gradient::kAdd);
+  /// The gradients of a low-rank adapter A B that is merged into a linear layer's weight:
+  ///   out = inp (W + s A B) + bias, so that d(sum(dout * out)) = sum(dout * inp s d(A B));
+  ///   with d(A B) = dA B + A dB and sum(X * (Y Z)) = sum((Y^T X) * Z) = sum((X Z^T) * Y):
+  ///   da += s inp^T (dout B^T);  db += s (inp A)^T dout
+  /// Both inner products are (N, R): the weight's own (K, M) gradient never exists.
+  /// da: (K, R), db: (R, M) f32, empty where not wanted. dout: (N, M) A, inp: (N, K) A: those of
+  /// linear_backward. a: (K, R), b: (R, M) f32. The (N, R) products and what is multiplied with
+  /// them are rounded to A; sums are f32. Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1.
+  void low_rank_backward(View da, View db, ConstView dout, ConstView inp, ConstView a, ConstView b,
+                         float scale);
+  /// Upper bound of the scratch memory that low_rank_backward() takes for N rows.
+  std::size_t low_rank_workspace_bytes(std::int64_t rows, std::int64_t inputs, std::int64_t outputs,
+                                       std::int64_t rank) const;
   /// out = GELU(pre), as linear_forward gave it: for a backward pass that kept only pre.
   /// out, pre: (N, M) A, may be the same memory.
   void gelu_forward(View out, ConstView pre);
@@ -293,6 +336,7 @@ class Backend {
   /// unscaled sum of the losses of the rows whose target is not kIgnoredTarget (their dx is 0). dx:
   /// (N, C) A. dwte: (Vp, C) f32; rows V.. receive nothing. losses: (N) f32, 0 where ignored. x:
   /// (N, C) A. wte: kOutIn, inputs C, outputs Vp. targets: (N) i32 in [-1, V). V = `vocab`.
+  /// dwte empty: not wanted.
   double head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                    ConstView targets, std::int64_t vocab, float scale,
                    Gradient gradient = Gradient::kAdd, const LossOptions& options = {});
@@ -310,9 +354,27 @@ class Backend {
   /// v = b2 v + (1-b2) g^2; p -= lr * weight_decay * p;
   /// p -= lr * (m / (1-b1^step)) / (sqrt(v / (1-b2^step)) + epsilon).
   /// All f32 of one shape. `copies`, where given, are refreshed from the new parameter.
+  /// `average`, where it has values, follows the new parameter.
   /// Source: Loshchilov, Hutter 2019 (arXiv:1711.05101), algorithm 2; torch.optim.AdamW.
   void adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                  const PackedWeight* copies);
+                  const PackedWeight* copies, const Average& average = {});
+  /// One Muon step on a matrix: g = gradient * gradient_scale; m = beta m + (1-beta) g with beta
+  /// the momentum; u = (1-beta) g + beta m (Nesterov); for each of the `parts` blocks of columns
+  ///   X = u / max(|u|, 1e-7), |u| the Frobenius norm; 5 times: S = X X^T,
+  ///   X = a X + (b S + c S S) X with (a, b, c) = (3.4445, -4.7750, 2.0315), so that X's singular
+  ///   values come near 1 (0.68 to 1.14; a singular value of 0 stays 0);
+  /// p -= lr * weight_decay * p; p -= lr * scale * X.
+  /// parameter, gradient, m: (R, M) f32, M a multiple of parts. Products are taken in A with sums
+  /// in f32. `scale` is the caller's, by the shape: Jordan's sqrt(max(1, outputs / inputs)), or
+  /// 0.2 sqrt(max(inputs, outputs)), which moves parameters about as far as AdamW does with the
+  /// same rate (Liu et al. 2025, arXiv:2502.16982, section 2.2). `copies`, `average` as above.
+  /// Source: Jordan 2024, "Muon: An optimizer for hidden layers in neural networks"
+  /// (kellerjordan.github.io/posts/muon); torch.optim.Muon.
+  void muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                 const PackedWeight* copies, const Average& average = {});
+  /// Upper bound of the scratch memory that muon_step() takes for an (R, M) matrix of `parts`.
+  std::size_t muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                   std::int64_t parts) const;
 
  protected:
   Backend(DType compute_type, WeightFormat weight_format)
@@ -346,13 +408,18 @@ class Backend {
   virtual void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout,
                                   ConstView inp, const PackedWeight& weight, Epilogue epilogue,
                                   ConstView pre, Gradient gradient) = 0;
+  virtual void do_low_rank_backward(View da, View db, ConstView dout, ConstView inp, ConstView a,
+                                    ConstView b, float scale) = 0;
+  virtual std::size_t do_low_rank_workspace_bytes(std::int64_t rows, std::int64_t inputs,
+                                                  std::int64_t outputs,
+                                                  std::int64_t rank) const = 0;
   virtual void do_gelu_forward(View out, ConstView pre) = 0;
   virtual void do_attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout) = 0;
   virtual void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
                                      ConstView lse, const Dropout& dropout) = 0;
   virtual void do_attention_cached(View out, ConstView qkv,
                                    std::span<const CacheRows> sequences) = 0;
-  /// dx and dwte empty: losses only.
+  /// dx and dwte empty: losses only. dwte alone: it is not wanted.
   virtual double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                               ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
                               const LossOptions& options) = 0;
@@ -361,7 +428,11 @@ class Backend {
   /// Of one of the blocks that squared_norm() adds up, on the calling thread.
   virtual double do_sum_of_squares(const float* values, std::int64_t count) const;
   virtual void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                             const PackedWeight* copies) = 0;
+                             const PackedWeight* copies, const Average& average) = 0;
+  virtual void do_muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                            const PackedWeight* copies, const Average& average) = 0;
+  virtual std::size_t do_muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                              std::int64_t parts) const = 0;
 
   friend class Timed;  // kernels/profile.h
   DType compute_type_;
@@ -371,6 +442,12 @@ class Backend {
   bool profiling_ = false;
   base::Clock clock_ = base::Clock::kWall;
 };
+
+/// out = weight + scale * (a b), a low-rank adapter merged into its weight. The same bits
+/// everywhere and from any number of threads; it needs no backend, so that files can be written
+/// beside one. out, weight: (K, M) f32, may be the same memory. a: (K, R), b: (R, M) f32. Throws
+/// Error when a shape disagrees.
+void merge_low_rank(View out, ConstView weight, ConstView a, ConstView b, float scale);
 
 /// Which backend to make.
 enum class Device : std::uint8_t { kReference, kCpu };

@@ -132,11 +132,11 @@ void Reference<A>::do_embed_backward(View dwte, View dwpe, ConstView dx, ConstVi
     }
   };
   const std::int32_t* id = ids.i32();
-  for (std::int64_t n = 0; n < rows; ++n) {
+  for (std::int64_t n = 0; n < rows && !dwte.empty(); ++n) {
     if (std::find(id, id + n, id[n]) != id + n) continue;  // its first occurrence did the work
     scatter(dwte.f32(), id[n], [&](std::int64_t other) { return id[other] == id[n]; });
   }
-  for (std::int64_t t = 0; t < length; ++t) {
+  for (std::int64_t t = 0; t < length && !dwpe.empty(); ++t) {
     scatter(dwpe.f32(), t, [&](std::int64_t n) { return n % length == t; });
   }
 }
@@ -209,8 +209,8 @@ void Reference<A>::do_add_layernorm_backward(View dres, View dres_copy, View dga
       gain_sum += dn * unit(n, c);
       bias_sum += dn;
     }
-    store(dgain.f32(), c, load(dgain.f32(), c) + gain_sum);
-    store(dbias.f32(), c, load(dbias.f32(), c) + bias_sum);
+    if (!dgain.empty()) store(dgain.f32(), c, load(dgain.f32(), c) + gain_sum);
+    if (!dbias.empty()) store(dbias.f32(), c, load(dbias.f32(), c) + bias_sum);
   }
 }
 
@@ -249,8 +249,8 @@ void Reference<A>::do_linear_backward(View dinp, View dweight, View dbias, Const
                                       ConstView inp, const PackedWeight& weight, Epilogue epilogue,
                                       ConstView pre, Gradient gradient) {
   if (gradient == Gradient::kOverwrite) {
-    fill_zero(dweight);
-    fill_zero(dbias);
+    if (!dweight.empty()) fill_zero(dweight);
+    if (!dbias.empty()) fill_zero(dbias);
   }
   const std::int64_t rows = dout.dim(0);
   const std::int64_t inputs = weight.inputs;
@@ -268,18 +268,53 @@ void Reference<A>::do_linear_backward(View dinp, View dweight, View dbias, Const
       }
       const std::int64_t i = n * inputs + k;
       if (epilogue == Epilogue::kGelu) sum *= gelu_derivative(load(in(pre), i));
-      store(out_of(dinp), i, sum);
+      if (!dinp.empty()) store(out_of(dinp), i, sum);
     }
-    for (std::int64_t m = 0; m < outputs; ++m) {
+    for (std::int64_t m = 0; m < outputs && !dweight.empty(); ++m) {
       const std::int64_t i = k * outputs + m;
       store(dweight.f32(), i, load(dweight.f32(), i) + row[m]);
     }
   }
-  for (std::int64_t m = 0; m < outputs; ++m) {
+  for (std::int64_t m = 0; m < outputs && !dbias.empty(); ++m) {
     double sum = 0;
     for (std::int64_t n = 0; n < rows; ++n) sum += load(in(dout), n * outputs + m);
     store(dbias.f32(), m, load(dbias.f32(), m) + sum);
   }
+}
+
+/// One r after the other: u = inp A and v = dout B^T have a column of it each.
+template <class A>
+void Reference<A>::do_low_rank_backward(View da, View db, ConstView dout, ConstView inp,
+                                        ConstView a, ConstView b, float scale) {
+  const std::int64_t inputs = inp.dim(1);
+  const std::int64_t outputs = dout.dim(1);
+  const std::int64_t rank = a.dim(1);
+  for (std::int64_t r = 0; r < rank; ++r) {
+    double* a_sums = zeroed(sums_, inputs + outputs);
+    double* b_sums = a_sums + inputs;
+    for (std::int64_t n = 0; n < inp.dim(0); ++n) {
+      const auto x = [&](std::int64_t k) { return load(in(inp), n * inputs + k); };
+      const auto y = [&](std::int64_t m) { return load(in(dout), n * outputs + m); };
+      double u = 0;
+      double v = 0;
+      for (std::int64_t k = 0; k < inputs; ++k) u += x(k) * load(a.f32(), k * rank + r);
+      for (std::int64_t m = 0; m < outputs; ++m) v += y(m) * load(b.f32(), r * outputs + m);
+      for (std::int64_t k = 0; k < inputs; ++k) a_sums[k] += x(k) * v;
+      for (std::int64_t m = 0; m < outputs; ++m) b_sums[m] += u * y(m);
+    }
+    const auto add = [&](const View& out, std::int64_t i, double sum) {
+      if (!out.empty()) store(out.f32(), i, load(out.f32(), i) + load(&scale, 0) * sum);
+    };
+    for (std::int64_t k = 0; k < inputs; ++k) add(da, k * rank + r, a_sums[k]);
+    for (std::int64_t m = 0; m < outputs; ++m) add(db, r * outputs + m, b_sums[m]);
+  }
+}
+
+template <class A>
+std::size_t Reference<A>::do_low_rank_workspace_bytes(std::int64_t /*rows*/, std::int64_t inputs,
+                                                      std::int64_t outputs,
+                                                      std::int64_t /*rank*/) const {
+  return sizeof(double) * static_cast<std::size_t>(inputs + outputs);
 }
 
 // ---- attention --------------------------------------------------------------------------------
@@ -495,7 +530,7 @@ double Reference<A>::do_head_loss(View losses, View dx, View dwte, ConstView x,
         table_row[c] += dlogit * load(in(x), n * channels + c);
       }
     }
-    for (std::int64_t c = 0; c < channels; ++c) {
+    for (std::int64_t c = 0; c < channels && !dwte.empty(); ++c) {
       const std::int64_t i = token * channels + c;
       store(dwte.f32(), i, load(dwte.f32(), i) + table_row[c]);
     }
@@ -520,7 +555,8 @@ void Reference<A>::do_head_logits(View logits, ConstView x, const PackedWeight& 
 
 template <class A>
 void Reference<A>::do_adamw_step(View parameter, ConstView gradient, View m, View v,
-                                 const AdamW& hyper, const PackedWeight* copies) {
+                                 const AdamW& hyper, const PackedWeight* copies,
+                                 const Average& average) {
   const auto wide = [](float value) { return static_cast<double>(value); };
   const double beta1 = wide(hyper.beta1);
   const double beta2 = wide(hyper.beta2);
@@ -538,7 +574,18 @@ void Reference<A>::do_adamw_step(View parameter, ConstView gradient, View m, Vie
     store(v.f32(), i, v_new);
     store(parameter.f32(), i, p);
   }
+  renew(parameter, copies, average);
+}
+
+template <class A>
+void Reference<A>::renew(View parameter, const PackedWeight* copies, const Average& average) {
   if (copies != nullptr) do_pack_weight(*copies, parameter);
+  if (average.values.empty()) return;
+  for (std::int64_t i = 0; i < parameter.elements(); ++i) {
+    const double mean = load(average.values.f32(), i);
+    const double p = load(parameter.f32(), i);
+    store(average.values.f32(), i, mean + (1.0 - average.decay) * (p - mean));
+  }
 }
 
 template class Reference<float>;

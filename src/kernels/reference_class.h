@@ -60,6 +60,10 @@ class Reference : public Backend {
   void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
                           const PackedWeight& weight, Epilogue epilogue, ConstView pre,
                           Gradient gradient) override;
+  void do_low_rank_backward(View da, View db, ConstView dout, ConstView inp, ConstView a,
+                            ConstView b, float scale) override;
+  std::size_t do_low_rank_workspace_bytes(std::int64_t rows, std::int64_t inputs,
+                                          std::int64_t outputs, std::int64_t rank) const override;
   void do_gelu_forward(View out, ConstView pre) override;
   void do_attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout) override;
   void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse,
@@ -71,7 +75,13 @@ class Reference : public Backend {
   void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                       std::int64_t vocab) override;
   void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                     const PackedWeight* copies) override;
+                     const PackedWeight* copies, const Average& average) override;
+  void do_muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                    const PackedWeight* copies, const Average& average) override;
+  std::size_t do_muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                      std::int64_t parts) const override;
+  /// What an optimizer renews beside its parameter.
+  void renew(View parameter, const PackedWeight* copies, const Average& average);
 
   std::vector<double> scores_;  // one row of attention, or of sums over outputs
   std::vector<double> sums_;    // gradients while they are summed

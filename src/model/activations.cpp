@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "model/parameters.h"
+
 namespace model {
 namespace {
 
@@ -13,10 +15,11 @@ void lay_out(base::Arena& arena, const Config& config, DType type, TrainingActiv
   const auto f32 = [&](Shape shape) { return arena.take(DType::kF32, shape); };
   const auto a = [&](Shape shape) { return arena.take(type, shape); };
   t.forward.blocks.resize(static_cast<std::size_t>(config.layers));
-  const bool cheap = t.recompute != Recompute::kNone;   // GELU is computed again
-  const bool dear = t.recompute == Recompute::kBlock;   // and everything else
-  const BlockActivations& first = t.forward.blocks[0];  // whose buffers the others may share
-  for (BlockActivations& b : t.forward.blocks) {
+  const bool cheap = t.recompute != Recompute::kNone;  // GELU is computed again
+  const bool dear = t.recompute == Recompute::kBlock;  // and everything else
+  const auto kept = static_cast<std::size_t>(t.first_kept);
+  const BlockActivations& first = t.forward.blocks[kept];  // whose buffers the others may share
+  for (BlockActivations& b : std::span(t.forward.blocks).subspan(kept)) {
     const bool owns_ln = &b == &first;  // computed again whatever the mode: a hundredth of a step
     const bool owns_cheap = !cheap || &b == &first;
     const bool owns_dear = !dear || &b == &first;
@@ -33,6 +36,12 @@ void lay_out(base::Arena& arena, const Config& config, DType type, TrainingActiv
          .ln2_rstd = owns_dear ? f32({rows}) : first.ln2_rstd,
          .pre = owns_dear ? a({rows, 4 * c}) : first.pre,
          .hidden = owns_cheap ? a({rows, 4 * c}) : first.hidden};
+  }
+  // Blocks below are done before `first` begins: as in inference, with one residual for all.
+  for (BlockActivations& b : std::span(t.forward.blocks).first(kept)) {
+    b = first;
+    b.mid = first.res;
+    b.pre = {};
   }
   t.forward.branch = a({rows, c});
   t.forward.res = f32({rows, c});
@@ -90,14 +99,19 @@ std::size_t lay_out(std::byte* memory, const Config& config, DType type, std::in
 
 TrainingActivations make_training_activations(const Config& config, DType type, std::int64_t batch,
                                               std::int64_t length, Recompute recompute,
-                                              bool dropout) {
+                                              bool dropout, std::int64_t first_kept) {
   TrainingActivations t;
   t.batch = batch;
   t.length = length;
   t.recompute = recompute;
   t.dropout = dropout;
+  t.first_kept = first_kept;
   t.arena = base::make_arena([&](base::Arena& arena) { lay_out(arena, config, type, t); });
   return t;
+}
+
+std::int64_t first_kept_layer(std::int64_t lowest_place, const Config& config) {
+  return std::clamp<std::int64_t>(layer_of(lowest_place), 0, config.layers - 1);
 }
 
 const Activations& InferenceActivations::use(const Config& config, DType type, std::int64_t batch,
@@ -123,13 +137,15 @@ std::size_t inference_activation_bytes(const Config& config, DType type, std::in
 }
 
 std::size_t training_activation_bytes(const Config& config, DType type, std::int64_t batch,
-                                      std::int64_t length, Recompute recompute, bool dropout) {
+                                      std::int64_t length, Recompute recompute, bool dropout,
+                                      std::int64_t first_kept) {
   base::Arena measuring;
   TrainingActivations t;
   t.batch = batch;
   t.length = length;
   t.recompute = recompute;
   t.dropout = dropout;
+  t.first_kept = first_kept;
   lay_out(measuring, config, type, t);
   return measuring.used_bytes();
 }

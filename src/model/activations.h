@@ -58,6 +58,7 @@ struct TrainingActivations {
   std::int64_t batch = 0, length = 0;
   Recompute recompute = Recompute::kNone;
   bool dropout = false;
+  std::int64_t first_kept = 0;  // layer; what the blocks below leave is not kept
   Activations forward;
   BackwardBuffers backward;
   base::Arena arena;
@@ -65,7 +66,10 @@ struct TrainingActivations {
 
 TrainingActivations make_training_activations(const Config& config, DType type, std::int64_t batch,
                                               std::int64_t length, Recompute recompute,
-                                              bool dropout);
+                                              bool dropout, std::int64_t first_kept);
+
+/// The lowest block that a backward pass goes into; the last one where it goes into none.
+std::int64_t first_kept_layer(std::int64_t lowest_place, const Config& config);
 
 /// Memory for forward passes of any size: grows when a larger one comes, else is used again.
 class InferenceActivations {
@@ -83,7 +87,8 @@ class InferenceActivations {
 
 /// Bytes of either, without taking them.
 std::size_t training_activation_bytes(const Config& config, DType type, std::int64_t batch,
-                                      std::int64_t length, Recompute recompute, bool dropout);
+                                      std::int64_t length, Recompute recompute, bool dropout,
+                                      std::int64_t first_kept);
 std::size_t inference_activation_bytes(const Config& config, DType type, std::int64_t batch,
                                        std::int64_t length);
 

@@ -36,6 +36,8 @@ struct Gpt2::State {
   ParameterSet parameters;
   base::Arena copies_arena;
   std::vector<kernels::PackedWeight> copies;  // by ParameterInfo::packed
+  float* staging = nullptr;                   // largest_adapted() values, in the same arena
+  std::int64_t lowest_place = 0;              // of what is trained
   std::unique_ptr<ParameterSet> gradients;
   bool gradients_begin_anew = false;  // what they hold is void: read as zero
   TrainingActivations training;
@@ -51,8 +53,10 @@ struct Gpt2::State {
   std::vector<std::int32_t> scored_targets;  // theirs, side by side
 
   State(const Config& config, std::unique_ptr<kernels::Backend> own_backend, bool is_trainable,
-        bool has_masters);
+        bool has_masters, const Tuning& tuning);
   const Config& config() const { return parameters.config(); }
+  /// Renews the copy of one parameter, where it has one.
+  void pack(std::size_t index);
   /// Embedding and all blocks of whole sequences of `length`. The last block's branch stays in
   /// a.branch, not yet added.
   void blocks_forward(const Activations& a, ConstView ids, std::int64_t length,
@@ -63,6 +67,8 @@ struct Gpt2::State {
   /// Checks a cache, and gives it room for `rows` more positions.
   void make_room(KvCache& cache, std::int64_t rows) const;
   void block(const Activations& a, std::size_t layer, const Masks& masks = {});
+  /// The blocks' gradients of a training pass, from the last block to the lowest that has any.
+  void blocks_backward(kernels::Gradient gradient, const Masks& masks);
   /// Adds that branch and normalizes, for `count` rows from `first`. Gives (count, C) in A, the
   /// rows of a.normed from `to` on.
   ConstView final_norm(const Activations& a, std::int64_t to, std::int64_t first,
@@ -70,6 +76,9 @@ struct Gpt2::State {
   /// Losses of the rows that have a target, 0 for the others; returns their sum.
   double scored_losses(const Activations& a, std::span<const std::int32_t> targets,
                        std::int64_t length, std::span<float> losses);
+  /// One step of the optimizer `name` on every parameter; `muon` null: AdamW alone.
+  void step(std::string_view name, ParameterSet& m, ParameterSet& v, const kernels::AdamW& adamw,
+            const kernels::Muon* muon, const MovingAverage& average);
   /// The residual stream as the last block left it.
   static View last_residual(const Activations& a) { return a.blocks.back().mid; }
 };

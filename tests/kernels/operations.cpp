@@ -124,6 +124,21 @@ Outputs LinearBackward::operator()(Backend& backend, Draw draw) const {
   return {{"dinp", dinp}, {"dweight", dweight, 0, 1e-5}, {"dbias", dbias, 0, 1e-5}};
 }
 
+Outputs LowRankBackward::operator()(Backend& backend, Draw draw) const {
+  const DType type = backend.compute_type();
+  const Tensor dout = draw({rows, outputs}).as(type);
+  const Tensor inp = draw({rows, inputs}).as(type);
+  const Tensor a = draw({inputs, rank}, 1.0 / std::sqrt(static_cast<double>(inputs)));
+  const Tensor b = draw({rank, outputs}, 1.0 / std::sqrt(static_cast<double>(outputs)));
+  Tensor da = draw({inputs, rank});
+  Tensor db = draw({rank, outputs});
+  backend.low_rank_backward(da, db, dout, inp, a, b, 0.5F);
+  // bf16: each of the N terms of a sum has its own rounding of 2^-9 relative to the term.
+  const double noise =
+      type == DType::kBf16 ? 0x1p-8 * 0.5 * 4 * std::sqrt(static_cast<double>(rows)) : 0;
+  return {{"da", da, noise, 1e-5}, {"db", db, noise, 1e-5}};
+}
+
 Outputs GeluForward::operator()(Backend& backend, Draw draw) const {
   const DType type = backend.compute_type();
   const Tensor inp = draw({rows, inputs}).as(type);
@@ -262,19 +277,56 @@ Outputs HeadLogits::operator()(Backend& backend, Draw draw) const {
   return {{"logits", logits, 0, 1e-5}};
 }
 
+namespace {
+
+/// A moving average that starts as the parameter; without memory where decay < 0.
+struct Following {
+  Tensor values;
+  double decay;
+  Following(const Tensor& parameter, double of) : decay(of) {
+    if (decay >= 0) values = parameter;
+  }
+  operator Average() const { return decay < 0 ? Average{} : Average{values, decay}; }
+};
+
+}  // namespace
+
 Outputs AdamWSteps::operator()(Backend& backend, Draw draw) const {
   Tensor parameter = draw(shape);
   Tensor m(DType::kF32, shape);
   Tensor v(DType::kF32, shape);
+  const Following following(parameter, average);
   for (std::int64_t step = 1; step <= steps; ++step) {
     AdamW hyper;
     hyper.learning_rate = 0.1F;
     hyper.weight_decay = 0.1F;
     hyper.gradient_scale = 0.5F;
     hyper.step = step;
-    backend.adamw_step(parameter, draw(shape, gradient), m, v, hyper, nullptr);
+    backend.adamw_step(parameter, draw(shape, gradient), m, v, hyper, nullptr, following);
   }
-  return {{"parameter", parameter, 0, 1e-6}, {"m", m, 0, 1e-6}, {"v", v, 0, 1e-6}};
+  Outputs outputs{{"parameter", parameter, 0, 1e-6}, {"m", m, 0, 1e-6}, {"v", v, 0, 1e-6}};
+  if (average >= 0) outputs.push_back({"average", following.values, 0, 1e-6});
+  return outputs;
+}
+
+Outputs MuonSteps::operator()(Backend& backend, Draw draw) const {
+  const Shape shape{rows, columns};
+  Tensor parameter = draw(shape, 0.5);
+  Tensor m(DType::kF32, shape);
+  const Following following(parameter, average);
+  for (std::int64_t step = 1; step <= steps; ++step) {
+    Muon hyper;
+    hyper.learning_rate = 0.5F;
+    hyper.weight_decay = 0.125F;
+    hyper.gradient_scale = 0.5F;
+    hyper.parts = parts;
+    backend.muon_step(parameter, draw(shape, gradient), m, hyper, nullptr, following);
+  }
+  // Five times the iteration multiplies what is small by 3.4, errors of rounding as well.
+  const double tolerance = backend.compute_type() == DType::kBf16 ? 0.05 : 1e-4;
+  Outputs outputs{{"parameter", parameter, 0, tolerance}, {"m", m, 0, 1e-6}};
+  if (average >= 0) outputs.push_back({"average", following.values, 0, tolerance});
+  return outputs;
 }
 
 }  // namespace kernels::test

@@ -58,6 +58,11 @@ struct LinearBackward {
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
+struct LowRankBackward {
+  std::int64_t rows, inputs, outputs, rank;
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
 /// gelu_forward of what linear_forward keeps gives what linear_forward gives, bit for bit.
 struct GeluForward {
   std::int64_t rows, inputs, outputs;
@@ -116,6 +121,16 @@ struct AdamWSteps {
   Shape shape;
   std::int64_t steps = 3;
   double gradient = 1;  ///< standard deviation; 0 stays 0
+  double average = -1;  ///< decay of a moving average; below 0: there is none
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct MuonSteps {
+  std::int64_t rows, columns;
+  std::int64_t parts = 1;
+  std::int64_t steps = 2;
+  double gradient = 1;
+  double average = -1;
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 

@@ -324,6 +324,34 @@ Values each(Values values, double (*function)(double)) {
   return values;
 }
 
+/// W + s A B.
+Values merged(Values weight, const Values& a, const Values& b, double scale, std::size_t rank) {
+  const std::size_t outputs = b.size() / rank;
+  for (std::size_t i = 0; i < weight.size(); ++i) {
+    for (std::size_t r = 0; r < rank; ++r) {
+      weight[i] += scale * a[i / outputs * rank + r] * b[r * outputs + i % outputs];
+    }
+  }
+  return weight;
+}
+
+TEST_F(Reference, TheGradientsOfAnAdapterAreThoseOfTheMergedProduct) {
+  const Tensor inp = draw({4, 5}), dout = draw({4, 3});
+  const Tensor weight = draw({5, 3}), a = draw({5, 2}), b = draw({2, 3});
+  const Tensor da_before = draw({5, 2}), db_before = draw({2, 3});
+  Tensor da = da_before, db = db_before;
+  backend->low_rank_backward(da, db, dout, inp, a, b, 0.75F);
+  const auto objective = [&](const Values& v_a, const Values& v_b) {
+    const Values w = merged(values_of(weight), v_a, v_b, 0.75, 2);
+    return weighted_sum(linear(values_of(inp), w, Values(3)), dout);
+  };
+  const Values v_a = values_of(a), v_b = values_of(b);
+  expect_added("da", da, da_before,
+               differences([&](const Values& v) { return objective(v, v_b); }, v_a));
+  expect_added("db", db, db_before,
+               differences([&](const Values& v) { return objective(v_a, v); }, v_b));
+}
+
 TEST_F(Reference, LinearForwardKeepsThePreActivationAndAppliesGelu) {
   const Tensor inp = draw({4, 5});
   const Tensor parameter = draw({5, 3});
@@ -588,6 +616,67 @@ TEST_F(Reference, AdamWFollowsTheFormulaOverSeveralSteps) {
     EXPECT_NEAR(parameter.at(0), p, 1e-6) << "step " << step;
     EXPECT_NEAR(first.at(0), m, 1e-6) << "step " << step;
     EXPECT_NEAR(second.at(0), v, 1e-6) << "step " << step;
+  }
+}
+
+TEST_F(Reference, AdamWAndTheAverageThatFollows) {
+  Tensor parameter(DType::kF32, {1}), m = parameter, v = parameter, average = parameter;
+  Tensor gradient(DType::kF32, {1});
+  parameter.set(0, 1);
+  average.set(0, 3);
+  gradient.set(0, 1);
+  backend->adamw_step(parameter, gradient, m, v, {.learning_rate = 0.5F}, nullptr, {average, 0.75});
+  EXPECT_NEAR(parameter.at(0), 0.5, 1e-6);
+  EXPECT_NEAR(average.at(0), 0.75 * 3 + 0.25 * 0.5, 1e-6);
+}
+
+// On a diagonal matrix the iteration is the polynomial of each singular value.
+TEST_F(Reference, MuonFollowsTheFormulaOverSeveralSteps) {
+  const double diagonal[] = {4, -3, 0.5};
+  Tensor parameter(DType::kF32, {3, 5}), m(DType::kF32, {3, 5}), average = parameter;
+  double p[3] = {}, moment[3] = {}, mean[3] = {};
+  for (int step = 1; step <= 3; ++step) {
+    Tensor gradient(DType::kF32, {3, 5});
+    for (std::int64_t i = 0; i < 3; ++i) gradient.set(i * 5 + i, diagonal[i] * step);
+    backend->muon_step(parameter, gradient, m,
+                       {.learning_rate = 0.25F,
+                        .momentum = 0.875F,
+                        .weight_decay = 0.125F,
+                        .gradient_scale = 0.5F,
+                        .scale = 2},
+                       nullptr, {average, 0.5});
+    double update[3], sum = 0;
+    for (int i = 0; i < 3; ++i) {
+      const double g = 0.5 * diagonal[i] * step;
+      moment[i] = 0.875 * moment[i] + 0.125 * g;
+      update[i] = 0.125 * g + 0.875 * moment[i];
+      sum += update[i] * update[i];
+    }
+    for (std::int64_t i = 0; i < 3; ++i) {
+      double x = update[i] / std::sqrt(sum);
+      for (int k = 0; k < 5; ++k) {
+        x = 3.4445 * x - 4.7750 * std::pow(x, 3) + 2.0315 * std::pow(x, 5);
+      }
+      p[i] = p[i] * (1 - 0.25 * 0.125) - 0.25 * 2 * x;
+      mean[i] = 0.5 * mean[i] + 0.5 * p[i];
+      EXPECT_NEAR(parameter.at(i * 5 + i), p[i], 1e-6) << "step " << step;
+      EXPECT_NEAR(m.at(i * 5 + i), moment[i], 1e-6) << "step " << step;
+      EXPECT_NEAR(average.at(i * 5 + i), mean[i], 1e-6) << "step " << step;
+      EXPECT_EQ(parameter.at(i * 5 + (i + 1) % 5), 0) << "step " << step;
+    }
+  }
+}
+
+TEST_F(Reference, MuonTakesTheMatricesOfAParameterOneByOne) {
+  const Tensor whole = draw({4, 6});
+  Tensor parameter(DType::kF32, {4, 6}), m(DType::kF32, {4, 6});
+  backend->muon_step(parameter, whole, m, {.learning_rate = 1, .parts = 3}, nullptr);
+  for (std::int64_t part = 0; part < 3; ++part) {
+    Tensor own(DType::kF32, {4, 2}), gradient = own, own_m = own;
+    const auto there = [&](std::int64_t i) { return i / 2 * 6 + part * 2 + i % 2; };
+    for (std::int64_t i = 0; i < 8; ++i) gradient.set(i, whole.at(there(i)));
+    backend->muon_step(own, gradient, own_m, {.learning_rate = 1}, nullptr);
+    for (std::int64_t i = 0; i < 8; ++i) EXPECT_EQ(parameter.at(there(i)), own.at(i)) << part;
   }
 }
 

@@ -7,13 +7,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/choice.h"
+#include "kernels/cpu/low_rank.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/muon.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/dropout.h"
 
@@ -72,7 +75,10 @@ class CpuBackend final : public Backend {
         table_(table_for(choice.isa)),
         typed_(type == DType::kF32 ? table_.f32 : table_.bf16),
         products_(make_products(type, choice)),
-        attention_(type, choice.isa, scratch_) {}
+        attention_(type, choice.isa, scratch_) {
+    muon_.emplace(type, table_, *products_, scratch_);
+    low_rank_.emplace(type, *products_, scratch_);
+  }
 
   /// For inference: products whose weights can be read back.
   CpuBackend(WeightFormat format, Isa isa)
@@ -86,6 +92,8 @@ class CpuBackend final : public Backend {
     } else {
       products_ = make_own_products(compute_type(), isa);
       if (!products_) products_ = make_plain_products(compute_type(), table_);
+      muon_.emplace(compute_type(), table_, *products_, scratch_);
+      low_rank_.emplace(compute_type(), *products_, scratch_);
     }
   }
 
@@ -190,8 +198,12 @@ class CpuBackend final : public Backend {
           table_.drop(dropped, row, first, count, mask.rows(n, n + 1));
           row = dropped;
         }
-        table_.accumulate(dwte.f32() + ids.i32()[n] * channels + first, row, count);
-        table_.accumulate(dwpe.f32() + n % length * channels + first, row, count);
+        if (!dwte.empty()) {
+          table_.accumulate(dwte.f32() + ids.i32()[n] * channels + first, row, count);
+        }
+        if (!dwpe.empty()) {
+          table_.accumulate(dwpe.f32() + n % length * channels + first, row, count);
+        }
       }
     });
   }
@@ -244,8 +256,8 @@ class CpuBackend final : public Backend {
           own.mask = mask.rows(begin, end);
           typed_.layernorm_backward(own, begin, end, part);
         });
-    table_.accumulate(dgain.f32(), sums, channels);
-    table_.accumulate(dbias.f32(), sums + channels, channels);
+    if (!dgain.empty()) table_.accumulate(dgain.f32(), sums, channels);
+    if (!dbias.empty()) table_.accumulate(dbias.f32(), sums + channels, channels);
   }
 
   /// Sums `width` floats over rows: body(begin, end, part) fills the part of some rows, parts are
@@ -284,14 +296,20 @@ class CpuBackend final : public Backend {
                           const PackedWeight& weight, Epilogue epilogue, ConstView pre,
                           Gradient gradient) override {
     const std::int64_t rows = dout.dim(0);
-    products_->add_transposed({.c = dweight.f32(),
-                               .add = gradient == Gradient::kAdd,
-                               .column_sums = dbias.f32(),
-                               .a = inp.data(),
-                               .b = dout.data(),
-                               .m = weight.inputs,
-                               .k = rows,
-                               .n = weight.outputs});
+    if (!dweight.empty()) {
+      products_->add_transposed({.c = dweight.f32(),
+                                 .add = gradient == Gradient::kAdd,
+                                 .column_sums = dbias.f32(),
+                                 .a = inp.data(),
+                                 .b = dout.data(),
+                                 .m = weight.inputs,
+                                 .k = rows,
+                                 .n = weight.outputs});
+    } else if (!dbias.empty()) {
+      if (gradient == Gradient::kOverwrite) fill_zero(dbias);
+      add_column_sums(dbias, dout);
+    }
+    if (dinp.empty()) return;
     const bool gelu = epilogue == Epilogue::kGelu;
     products_->multiply({.c = dinp.data(),
                          .c_type = compute_type(),
@@ -303,6 +321,26 @@ class CpuBackend final : public Backend {
                          .m = rows,
                          .k = weight.outputs,
                          .n = weight.inputs});
+  }
+
+  /// The bias gradient of a weight that is frozen.
+  void add_column_sums(View sums, ConstView rows) {
+    const std::int64_t columns = rows.dim(1);
+    const float* total =
+        sum_rows(rows.dim(0), columns, [&](std::int64_t begin, std::int64_t end, float* part) {
+          typed_.column_sums(part, rows.data(), columns, begin, end);
+        });
+    table_.accumulate(sums.f32(), total, columns);
+  }
+
+  std::size_t do_low_rank_workspace_bytes(std::int64_t rows, std::int64_t inputs,
+                                          std::int64_t outputs, std::int64_t rank) const override {
+    return low_rank_->scratch_bytes(rows, inputs, outputs, rank);
+  }
+
+  void do_low_rank_backward(View da, View db, ConstView dout, ConstView inp, ConstView a,
+                            ConstView b, float scale) override {
+    low_rank_->backward(da, db, dout, inp, a, b, scale);
   }
 
   void do_gelu_forward(View out, ConstView pre) override {
@@ -390,6 +428,7 @@ class CpuBackend final : public Backend {
       const std::byte* dlogits = memory + scratch.logits_bytes;
       multiply(*products_, at(dx, first * wte.inputs), compute_type(), dlogits, wte.backward, count,
                wte.outputs, wte.inputs);
+      if (dwte.empty()) continue;
       products_->add_transposed({.c = dwte.f32(),
                                  .add = first > 0 || gradient == Gradient::kAdd,
                                  .column_sums = nullptr,
@@ -427,7 +466,7 @@ class CpuBackend final : public Backend {
   }
 
   void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                     const PackedWeight* copies) override {
+                     const PackedWeight* copies, const Average& average) override {
     // The corrections in double: 1 - beta^step loses digits while beta^step is near 1.
     const auto step = static_cast<double>(hyper.step);
     const double correction1 = 1.0 - std::pow(static_cast<double>(hyper.beta1), step);
@@ -444,7 +483,9 @@ class CpuBackend final : public Backend {
         .keep = static_cast<float>(1.0 - rate * static_cast<double>(hyper.weight_decay)),
         .step_size = static_cast<float>(rate / correction1),
         .inverse_root_bias2 = static_cast<float>(1.0 / std::sqrt(correction2)),
-        .epsilon = hyper.epsilon};
+        .epsilon = hyper.epsilon,
+        .average = average.values.empty() ? nullptr : average.values.f32(),
+        .average_rate = static_cast<float>(1.0 - average.decay)};
     const std::int64_t stripe = copies == nullptr ? 0 : products_->stripe_rows();
     if (stripe > 0) return adamw_by_stripes(op, *copies, parameter, stripe);
     const std::int64_t count = parameter.elements();
@@ -472,12 +513,25 @@ class CpuBackend final : public Backend {
     });
   }
 
+  void do_muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                    const PackedWeight* copies, const Average& average) override {
+    muon_->run(parameter, gradient, m, hyper, average);
+    if (copies != nullptr) do_pack_weight(*copies, parameter);
+  }
+
+  std::size_t do_muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                      std::int64_t parts) const override {
+    return muon_->scratch_bytes(rows, columns, parts);
+  }
+
   const KernelTable& table_;
   const TypedKernels& typed_;
   std::unique_ptr<Products> products_;
   std::unique_ptr<Products> head_products_;  // null: products_ serve the head too
   Scratch scratch_;
   Attention attention_;
+  std::optional<MuonStep> muon_;    // where weights are no integers
+  std::optional<LowRank> low_rank_;  // likewise
 };
 
 }  // namespace

@@ -147,6 +147,27 @@ struct AdamWStep {
   float step_size;           ///< learning_rate / (1 - beta1^step)
   float inverse_root_bias2;  ///< 1 / sqrt(1 - beta2^step)
   float epsilon;
+  float* average;      ///< or null
+  float average_rate;  ///< 1 - its decay
+};
+
+/// m = beta m + (1-beta) g; update = (1-beta) g + beta m.
+struct MuonMomentum {
+  float* update;
+  float* m;
+  const float* gradient;
+  float gradient_scale;
+  float beta;
+};
+
+/// p = keep p - step_size update; average += average_rate (p - average).
+struct MuonUpdate {
+  float* parameter;
+  const float* update;
+  float keep;  ///< 1 - learning_rate * weight_decay
+  float step_size;
+  float* average;  ///< or null
+  float average_rate;
 };
 
 /// Attention over whole sequences, by head.
@@ -201,6 +222,10 @@ struct KernelTable {
                const RowMask& mask);
   double (*sum_of_squares)(const float* values, std::int64_t count);
   void (*adamw)(const AdamWStep& op, std::int64_t begin, std::int64_t end);
+  void (*muon_momentum)(const MuonMomentum& op, std::int64_t count);
+  void (*muon_update)(const MuonUpdate& op, std::int64_t count);
+  /// values *= factor.
+  void (*scale_by)(float* values, float factor, std::int64_t count);
 };
 
 extern const KernelTable kGenericTable;
