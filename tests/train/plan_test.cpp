@@ -2,6 +2,7 @@
 
 #include "train/plan.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "expect_error.h"
@@ -261,6 +262,12 @@ TEST(Plan, NamesEachValueOutOfRange) {
             "--weight-decay: expected a number of at least 0, got -0.5");
   EXPECT_EQ(with(&Options::grad_clip, -0.5),
             "--grad-clip: expected a number of at least 0, got -0.5");
+  EXPECT_EQ(with(&Options::dropout, 1.0), "--dropout: expected at least 0 and below 1, got 1");
+  EXPECT_EQ(with(&Options::dropout, -0.5), "--dropout: expected at least 0 and below 1, got -0.5");
+  EXPECT_THAT(with(&Options::dropout, 0.99999999999), testing::HasSubstr("below 1"));
+  EXPECT_EQ(with(&Options::label_smoothing, 1.5), "--label-smoothing: expected 0 to 1, got 1.5");
+  EXPECT_EQ(with(&Options::z_loss, -1e-4),
+            "--z-loss: expected a number of at least 0, got -0.0001");
   EXPECT_EQ(with(&Options::threads, 0), "--threads: expected 1 to 1024, got 0");
   EXPECT_EQ(with(&Options::steps, 0), "--steps: expected at least 1, got 0");
   EXPECT_EQ(with(&Options::epochs, 0.0), "--epochs: expected more than 0, got 0");
