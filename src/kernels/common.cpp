@@ -125,12 +125,62 @@ void Backend::fill_normal(View out, float mean, float deviation, std::uint64_t s
   });
 }
 
+void Backend::fill_uniform(View out, float low, float high, std::uint64_t seed,
+                           std::uint64_t stream) {
+  base::require_type("fill_uniform", "out", out, DType::kF32);
+  float* data = out.f32();
+  const double width = static_cast<double>(high) - static_cast<double>(low);
+  for_each_block(out.elements(), [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const double uniform = base::random_uniform(seed, stream, static_cast<std::uint64_t>(i));
+      data[i] = static_cast<float>(static_cast<double>(low) + width * uniform);
+    }
+  });
+}
+
 void Backend::convert(View out, ConstView inp) {
   base::require_shape("convert", "out", out, inp.shape());
   const Timed timed(*this, "convert", {.bytes = bytes_of({out, inp})});
   with_type("out", out.type(), [&](auto to) {
     with_type("inp", inp.type(),
               [&](auto from) { convert_elements<decltype(to), decltype(from)>(out, inp); });
+  });
+}
+
+void merge_low_rank(View out, ConstView weight, ConstView a, ConstView b, float scale) {
+  constexpr std::string_view kName = "merge_low_rank";
+  base::require_shape(kName, "out", out, weight.shape());
+  if (out.shape().rank() != 2 || a.shape().rank() != 2) {
+    base::fail("{}: expected matrices, got a weight {} and a {}", kName, to_string(out.shape()),
+               to_string(a.shape()));
+  }
+  const std::int64_t rows = out.dim(0), columns = out.dim(1), rank = a.dim(1);
+  base::require_shape(kName, "a", a, {rows, rank});
+  base::require_shape(kName, "b", b, {rank, columns});
+  // Enough rows a task to pay for its start; some columns at a time, whose sums stay in registers
+  // or L1.
+  constexpr std::int64_t kRows = 8, kColumns = 256;
+  base::parallel_for((rows + kRows - 1) / kRows, [&](std::int64_t part) {
+    std::array<float, kColumns> sums;
+    const std::int64_t end = std::min((part + 1) * kRows, rows);
+    for (std::int64_t first = 0; first < columns; first += kColumns) {
+      const std::int64_t count = std::min(kColumns, columns - first);
+      for (std::int64_t k = part * kRows; k < end; ++k) {
+        sums.fill(0);
+        for (std::int64_t r = 0; r < rank; ++r) {
+          const float factor = a.f32()[k * rank + r];
+          const float* row = b.f32() + r * columns + first;
+          for (std::int64_t m = 0; m < count; ++m) {
+            sums[static_cast<std::size_t>(m)] += factor * row[m];
+          }
+        }
+        const float* from = weight.f32() + k * columns + first;
+        float* to = out.f32() + k * columns + first;
+        for (std::int64_t m = 0; m < count; ++m) {
+          to[m] = from[m] + scale * sums[static_cast<std::size_t>(m)];
+        }
+      }
+    }
   });
 }
 

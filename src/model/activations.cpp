@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "model/parameters.h"
+
 namespace model {
 namespace {
 
@@ -13,10 +15,11 @@ void lay_out(base::Arena& arena, const Config& config, DType type, TrainingActiv
   const auto f32 = [&](Shape shape) { return arena.take(DType::kF32, shape); };
   const auto a = [&](Shape shape) { return arena.take(type, shape); };
   t.forward.blocks.resize(static_cast<std::size_t>(config.layers));
-  const bool cheap = t.recompute != Recompute::kNone;   // GELU is computed again
-  const bool dear = t.recompute == Recompute::kBlock;   // and everything else
-  const BlockActivations& first = t.forward.blocks[0];  // whose buffers the others may share
-  for (BlockActivations& b : t.forward.blocks) {
+  const bool cheap = t.recompute != Recompute::kNone;  // GELU is computed again
+  const bool dear = t.recompute == Recompute::kBlock;  // and everything else
+  const auto kept = static_cast<std::size_t>(t.first_kept);
+  const BlockActivations& first = t.forward.blocks[kept];  // whose buffers the others may share
+  for (BlockActivations& b : std::span(t.forward.blocks).subspan(kept)) {
     const bool owns_ln = &b == &first;  // computed again whatever the mode: a hundredth of a step
     const bool owns_cheap = !cheap || &b == &first;
     const bool owns_dear = !dear || &b == &first;
@@ -34,6 +37,12 @@ void lay_out(base::Arena& arena, const Config& config, DType type, TrainingActiv
          .pre = owns_dear ? a({rows, 4 * c}) : first.pre,
          .hidden = owns_cheap ? a({rows, 4 * c}) : first.hidden};
   }
+  // Blocks below are done before `first` begins: as in inference, with one residual for all.
+  for (BlockActivations& b : std::span(t.forward.blocks).first(kept)) {
+    b = first;
+    b.mid = first.res;
+    b.pre = {};
+  }
   t.forward.branch = a({rows, c});
   t.forward.res = f32({rows, c});
   t.forward.normed = a({rows, c});
@@ -42,8 +51,9 @@ void lay_out(base::Arena& arena, const Config& config, DType type, TrainingActiv
   t.forward.losses = f32({rows});
   BackwardBuffers& d = t.backward;
   d.dres = f32({rows, c});
-  d.dres_copy = type == DType::kF32 ? View{} : a({rows, c});
-  d.dbranch = type == DType::kF32 ? d.dres : d.dres_copy;
+  const bool copied = type != DType::kF32 || t.dropout;
+  d.dres_copy = copied ? a({rows, c}) : View{};
+  d.dbranch = copied ? d.dres_copy : d.dres;
   d.dnormed = a({rows, c});
   d.wide = a({rows, 4 * c});
 }
@@ -88,13 +98,20 @@ std::size_t lay_out(std::byte* memory, const Config& config, DType type, std::in
 }  // namespace
 
 TrainingActivations make_training_activations(const Config& config, DType type, std::int64_t batch,
-                                              std::int64_t length, Recompute recompute) {
+                                              std::int64_t length, Recompute recompute,
+                                              bool dropout, std::int64_t first_kept) {
   TrainingActivations t;
   t.batch = batch;
   t.length = length;
   t.recompute = recompute;
+  t.dropout = dropout;
+  t.first_kept = first_kept;
   t.arena = base::make_arena([&](base::Arena& arena) { lay_out(arena, config, type, t); });
   return t;
+}
+
+std::int64_t first_kept_layer(std::int64_t lowest_place, const Config& config) {
+  return std::clamp<std::int64_t>(layer_of(lowest_place), 0, config.layers - 1);
 }
 
 const Activations& InferenceActivations::use(const Config& config, DType type, std::int64_t batch,
@@ -120,12 +137,15 @@ std::size_t inference_activation_bytes(const Config& config, DType type, std::in
 }
 
 std::size_t training_activation_bytes(const Config& config, DType type, std::int64_t batch,
-                                      std::int64_t length, Recompute recompute) {
+                                      std::int64_t length, Recompute recompute, bool dropout,
+                                      std::int64_t first_kept) {
   base::Arena measuring;
   TrainingActivations t;
   t.batch = batch;
   t.length = length;
   t.recompute = recompute;
+  t.dropout = dropout;
+  t.first_kept = first_kept;
   lay_out(measuring, config, type, t);
   return measuring.used_bytes();
 }

@@ -21,10 +21,23 @@ constexpr std::size_t kStagingElements = std::size_t{1} << 16;  // converted at 
 const std::map<std::string, std::string> kMetadata = {
     {"format", "pt"}};  // what transformers expects
 
+/// What a file of a set holds: the set as it is, or the model that it comes to.
+enum class Written : std::uint8_t {
+  kSet,
+  kModel,  ///< adapters merged into their weights, which takes memory for one of these
+};
+
+bool is_written(const View& view, const ParameterInfo& info, Written what) {
+  return !view.empty() && !(info.is_adapter && what == Written::kModel);
+}
+
 /// Writes a set; the tensors' bytes stream through a small buffer where they change their type.
-std::uint32_t write_set(const base::Path& path, const ParameterSet& set, DType type) {
+std::uint32_t write_set(const base::Path& path, const ParameterSet& set, DType type, Written what) {
   std::vector<formats::TensorSpec> specs;
-  set.for_each([&](const View&, const ParameterInfo& info) {
+  std::vector<ParameterInfo> list;
+  set.for_each([&](const View& view, const ParameterInfo& info) {
+    list.push_back(info);
+    if (!is_written(view, info, what)) return;
     const Shape shape = file_shape(info);
     formats::TensorSpec spec{.name = info.name, .type = type, .shape = {shape[0]}};
     if (shape.rank() == 2) spec.shape.push_back(shape[1]);
@@ -32,24 +45,29 @@ std::uint32_t write_set(const base::Path& path, const ParameterSet& set, DType t
   });
   formats::SafetensorsWriter writer(path, std::move(specs), kMetadata);
   std::vector<base::Bf16> staging(type == DType::kBf16 ? kStagingElements : 0);
-  set.for_each([&](const View& view, const ParameterInfo& info) {
-    const ConstView rows = view.rows(0, info.file_rows);
+  std::vector<float> weight;
+  if (what == Written::kModel) weight.resize(static_cast<std::size_t>(largest_adapted(list)));
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (!is_written(set.view(i), list[i], what)) continue;
+    const ConstView all =
+        what == Written::kModel ? merged(set, i, weight.data()) : ConstView(set.view(i));
+    const ConstView rows = all.rows(0, list[i].file_rows);
     std::span<const float> values(rows.f32(), static_cast<std::size_t>(rows.elements()));
-    if (type == DType::kF32) return writer.write(std::as_bytes(values));
-    while (!values.empty()) {
+    if (type == DType::kF32) writer.write(std::as_bytes(values));
+    while (type == DType::kBf16 && !values.empty()) {
       const auto part = values.first(std::min(values.size(), kStagingElements));
       std::ranges::transform(part, staging.begin(), base::to_bf16);
       writer.write(std::as_bytes(std::span(staging).first(part.size())));
       values = values.subspan(part.size());
     }
-  });
+  }
   return writer.commit();
 }
 
 }  // namespace
 
 Gpt2 load_model(const base::Path& folder, std::unique_ptr<kernels::Backend> backend, bool trainable,
-                std::optional<std::int64_t> context) {
+                std::optional<std::int64_t> context, const Tuning& tuning) {
   Config config = read_config(folder);
   const TensorFile file = TensorFile::open_model(folder);
   const std::vector<const Tensor*> tensors = match_parameters(file, parameter_list(config));
@@ -60,7 +78,7 @@ Gpt2 load_model(const base::Path& folder, std::unique_ptr<kernels::Backend> back
     }
     config.context = *context;
   }
-  Gpt2 model(config, std::move(backend), trainable);
+  Gpt2 model(config, std::move(backend), trainable, tuning);
   set_parameters(model, tensors);
   return model;
 }
@@ -70,20 +88,26 @@ void save_model(const base::Path& folder, const ParameterSet& parameters, DType 
     base::fail("{}: model files are written in f32 or bf16, not {}", folder.string(),
                name_of(type));
   }
-  write_set(folder / "model.safetensors", parameters, type);
+  write_set(folder / "model.safetensors", parameters, type, Written::kModel);
   base::write_file(folder / "config.json", config_json(parameters.config(), type));
 }
 
 std::uint32_t save_parameters(const base::Path& path, const ParameterSet& parameters) {
-  return write_set(path, parameters, DType::kF32);
+  return write_set(path, parameters, DType::kF32, Written::kSet);
 }
 
 void load_parameters(const base::Path& path, ParameterSet& parameters) {
   const TensorFile file = TensorFile::open(path);
-  const std::vector<const Tensor*> tensors =
-      match_parameters(file, parameter_list(parameters.config()), {DType::kF32});
+  std::vector<ParameterInfo> list;
+  std::vector<View> views;
+  parameters.for_each([&](View& view, const ParameterInfo& info) {
+    if (view.empty()) return;
+    list.push_back(info);
+    views.push_back(view);
+  });
+  const std::vector<const Tensor*> tensors = match_parameters(file, list, {DType::kF32});
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    std::memcpy(parameters.view(i).data(), tensors[i]->bytes.data(), tensors[i]->bytes.size());
+    std::memcpy(views[i].data(), tensors[i]->bytes.data(), tensors[i]->bytes.size());
   }
 }
 

@@ -15,47 +15,63 @@ using kernels::WeightOrder;
 // projections, scaled by 1 / sqrt of the number of residual layers, two a block).
 constexpr float kInitDeviation = 0.02F;
 
-/// Lays the products' copies out; pointers are null while the arena measures.
-void lay_out_copies(base::Arena& arena, const std::vector<ParameterInfo>& list,
-                    const Backend& backend, bool trainable, std::vector<PackedWeight>& copies) {
+/// Lays the products' copies out, and room for one weight that an adapter is merged into; pointers
+/// are null while the arena measures. Gives that room.
+float* lay_out_copies(base::Arena& arena, const std::vector<ParameterInfo>& list,
+                      const Backend& backend, bool trainable, std::vector<PackedWeight>& copies) {
   copies.clear();
+  const std::int64_t lowest = lowest_trained_place(list);
   for (const ParameterInfo& info : list) {
     if (info.packed < 0) continue;
     const bool is_head = info.packed == 0;  // wte, stored (Vp, C)
     PackedWeight weight{.inputs = info.shape[is_head ? 1 : 0],
                         .outputs = info.shape[is_head ? 0 : 1],
                         .order = is_head ? WeightOrder::kOutIn : WeightOrder::kInOut};
+    // The head's input has a gradient whatever is trained, other inputs where something below is.
+    const bool backward = trainable && (is_head || info.place > lowest);
     const kernels::PackedBytes bytes =
-        backend.packed_bytes(weight.inputs, weight.outputs, weight.order, trainable);
+        backend.packed_bytes(weight.inputs, weight.outputs, weight.order, backward);
     weight.forward = static_cast<std::byte*>(arena.take_bytes(bytes.forward));
-    if (trainable) weight.backward = static_cast<std::byte*>(arena.take_bytes(bytes.backward));
+    if (backward) weight.backward = static_cast<std::byte*>(arena.take_bytes(bytes.backward));
     copies.push_back(weight);
   }
+  const std::int64_t adapted = largest_adapted(list);
+  return adapted == 0 ? nullptr : static_cast<float*>(arena.take(DType::kF32, {adapted}).data());
 }
 
 }  // namespace
 
 Gpt2::State::State(const Config& config, std::unique_ptr<Backend> own_backend, bool is_trainable,
-                   bool has_masters)
+                   bool has_masters, const Tuning& tuning)
     : backend(std::move(own_backend)), trainable(is_trainable), masters(has_masters) {
   validate(config);
-  parameters = ParameterSet(config, masters ? Contents::kAll : Contents::kUnpacked);
-  const std::vector<ParameterInfo> list = parameter_list(config);
-  copies_arena = base::make_arena(
-      [&](base::Arena& arena) { lay_out_copies(arena, list, *backend, trainable, copies); });
+  parameters = ParameterSet(config, masters ? Contents::kAll : Contents::kUnpacked, tuning);
+  const std::vector<ParameterInfo> list = parameter_list(config, tuning);
+  lowest_place = lowest_trained_place(list);
+  copies_arena = base::make_arena([&](base::Arena& arena) {
+    staging = lay_out_copies(arena, list, *backend, trainable, copies);
+  });
+}
+
+void Gpt2::State::pack(std::size_t index) {
+  const ParameterInfo& info = parameters.info(index);
+  if (info.packed < 0) return;
+  backend->pack_weight(copies[static_cast<std::size_t>(info.packed)],
+                       merged(parameters, index, staging));
 }
 
 // ---- construction -----------------------------------------------------------------------------
 
 Gpt2::Gpt2() = default;
-Gpt2::Gpt2(const Config& config, std::unique_ptr<Backend> backend, bool trainable)
-    : state_(std::make_unique<State>(config, std::move(backend), trainable, /*has_masters=*/true)) {
-}
+Gpt2::Gpt2(const Config& config, std::unique_ptr<Backend> backend, bool trainable,
+           const Tuning& tuning)
+    : state_(std::make_unique<State>(config, std::move(backend), trainable, /*has_masters=*/true,
+                                     tuning)) {}
 
 Gpt2 Gpt2::for_inference(const Config& config, std::unique_ptr<Backend> backend) {
   Gpt2 model;
   model.state_ = std::make_unique<State>(config, std::move(backend), /*is_trainable=*/false,
-                                         /*has_masters=*/false);
+                                         /*has_masters=*/false, Tuning{});
   return model;
 }
 
@@ -88,6 +104,10 @@ void fill_initial(Backend& k, View rows, const ParameterInfo& info, std::int64_t
       return k.fill_normal(rows, 1, 0, seed, index);
     case Init::kZeros:
       return k.fill_zero(rows);
+    case Init::kInputsUniform: {
+      const float bound = 1 / std::sqrt(static_cast<float>(rows.dim(0)));
+      return k.fill_uniform(rows, -bound, bound, seed, index);
+    }
   }
 }
 
@@ -126,11 +146,17 @@ void Gpt2::initialize(std::uint64_t seed) {
   }
 }
 
+void Gpt2::initialize_adapters(std::uint64_t seed) {
+  ParameterSet& p = parameters();
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    if (!p.info(i).is_adapter) continue;
+    fill_initial(backend(), p.view(i), p.info(i), config().layers, seed, i);
+  }
+  pack();
+}
+
 void Gpt2::pack() {
-  parameters().for_each([&](const View& view, const ParameterInfo& info) {
-    if (info.packed < 0) return;
-    backend().pack_weight(state_->copies[static_cast<std::size_t>(info.packed)], view);
-  });
+  for (std::size_t i = 0; i < parameters().size(); ++i) state_->pack(i);
 }
 
 void Gpt2::set_parameters(const std::function<ConstView(const ParameterInfo&)>& values) {
@@ -150,7 +176,11 @@ void Gpt2::set_parameters(const std::function<ConstView(const ParameterInfo&)>& 
       all = to;
     }
     if (info.packed < 0) continue;
-    s.backend->pack_weight(s.copies[static_cast<std::size_t>(info.packed)], all);
+    if (info.adapter >= 0) {
+      s.pack(i);
+    } else {
+      s.backend->pack_weight(s.copies[static_cast<std::size_t>(info.packed)], all);
+    }
   }
 }
 
@@ -167,12 +197,28 @@ const PackedWeight& Gpt2::packed_copy(const ParameterInfo& info) const {
 // ---- memory -----------------------------------------------------------------------------------
 
 MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t batch,
-                      std::int64_t length, bool training, Recompute recompute) {
+                      std::int64_t length, bool training, Recompute recompute,
+                      const Regularization& regularization, Optimizer optimizer, bool average,
+                      const Tuning& tuning) {
   validate(config);
-  const std::vector<ParameterInfo> list = parameter_list(config);
-  base::Arena parameters, copies;
+  const std::vector<ParameterInfo> list = parameter_list(config, tuning);
+  const std::int64_t rows = batch * length;
+  base::Arena parameters, copies, trained, second_moments;
+  std::size_t own_workspace = 0;  // of operations that not every model needs
   for (const ParameterInfo& info : list) {
     if (training || info.packed < 0) parameters.take(DType::kF32, info.shape);
+    if (info.trained) trained.take(DType::kF32, info.shape);
+    if (is_in(second_moments_of(optimizer), info)) second_moments.take(DType::kF32, info.shape);
+    if (!training) continue;
+    if (optimizer == Optimizer::kMuon && info.matrices > 0 && info.trained) {
+      own_workspace = std::max(
+          own_workspace, backend.muon_workspace_bytes(info.shape[0], info.shape[1], info.matrices));
+    }
+    if (info.adapter >= 0) {
+      own_workspace = std::max(
+          own_workspace,
+          backend.low_rank_workspace_bytes(rows, info.shape[0], info.shape[1], tuning.lora.rank));
+    }
   }
   std::vector<PackedWeight> ignored;
   lay_out_copies(copies, list, backend, training, ignored);
@@ -180,14 +226,19 @@ MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t
   plan.parameters = parameters.used_bytes();
   plan.copies = copies.used_bytes();
   if (training) {
-    plan.gradients = plan.parameters;
-    plan.moments = 2 * plan.parameters;
+    plan.gradients = trained.used_bytes();
+    plan.moments = trained.used_bytes() + second_moments.used_bytes();
+    if (average) plan.average = trained.used_bytes();
   }
   const DType type = backend.compute_type();
-  plan.activations = training ? training_activation_bytes(config, type, batch, length, recompute)
-                              : inference_activation_bytes(config, type, batch, length);
-  plan.workspace = backend.workspace_bytes(batch * length, length, config.channels, config.heads,
-                                           config.padded_vocab(), training);
+  plan.activations =
+      training ? training_activation_bytes(config, type, batch, length, recompute,
+                                           regularization.dropout > 0,
+                                           first_kept_layer(lowest_trained_place(list), config))
+               : inference_activation_bytes(config, type, batch, length);
+  plan.workspace = backend.workspace_bytes(rows, length, config.channels, config.heads,
+                                           config.padded_vocab(), training) +
+                   own_workspace;
   return plan;
 }
 

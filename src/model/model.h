@@ -59,6 +59,7 @@ enum class Init : std::uint8_t {
   kResidualNormal,  ///< normal(0, 0.02 / sqrt(2 L)): the two projections into the residual stream
   kZeros,
   kOnes,
+  kInputsUniform,  ///< uniform in +-1 / sqrt(K), K the rows: an adapter's A
 };
 
 /// What the list of parameters says of each.
@@ -69,7 +70,21 @@ struct ParameterInfo {
   Init init;
   bool decays;  ///< two or more dimensions
   int packed;   ///< index among the weights that products use, or -1
+  /// Matrices side by side in one of a block's weights, which Muon makes orthogonal one by one:
+  /// 3 in c_attn (q, k, v), 1 in the other three; 0 for every other parameter.
+  int matrices;
+  bool trained;  ///< false: frozen
+  /// Where it is used along the forward pass: 0 the embedding (whatever the head does), then
+  /// kBlockOperations for each block, then the last LayerNorm. What is below all that is trained
+  /// needs no gradient.
+  std::int64_t place;
+  bool is_adapter;  ///< an A or a B
+  int adapter;      ///< index in the list of its adapter's A, which B follows, or -1
 };
+
+/// Operations of a block that have parameters, in the order of its forward pass: LayerNorm, c_attn,
+/// attn.c_proj, LayerNorm, c_fc, mlp.c_proj.
+inline constexpr std::int64_t kBlockOperations = 6;
 
 /// One transformer block's parameters.
 struct BlockParameters {
@@ -81,23 +96,76 @@ struct BlockParameters {
   View out_weight, out_bias;    // (4C, C), (C)
 };
 
+/// The low-rank adapters of one block's matrices W (K, M): with them products use
+/// W + alpha / R A B. A: (K, R), B: (R, M).
+struct BlockAdapters {
+  View qkv_a, qkv_b;
+  View proj_a, proj_b;
+  View fc_a, fc_b;
+  View out_a, out_b;
+};
+
+/// Low-rank adapters: W stays as it is, A and B are trained. A begins uniform, B zero, so that the
+/// model begins as it was.
+/// Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1; A's distribution is loralib's and
+/// PEFT's, Kaiming's uniform with a = sqrt(5).
+struct Lora {
+  std::int64_t rank = 0;  ///< R, from 1 to C; 0: there are none
+  double alpha = 0;       ///< above 0
+  bool active() const { return rank > 0; }
+  float scale() const { return static_cast<float>(alpha / static_cast<double>(rank)); }
+  bool operator==(const Lora&) const = default;
+};
+
+/// Which parameters training changes. Default: all.
+struct Tuning {
+  Lora lora;  ///< active: the adapters of all blocks alone
+  /// Names of what stays as it is: a group ("embeddings", "blocks", "attention", "mlp",
+  /// "layernorm", "biases"), blocks ("blocks=3", "blocks=0-5"), or a name as files have it, in
+  /// which * and ? stand for any text and any character ("h.0.*"); the beginning of a name up to a
+  /// dot means all under it ("h.0.attn"). The head is the embedding "wte.weight".
+  std::vector<std::string> frozen;
+  bool operator==(const Tuning&) const = default;
+};
+
+/// How many parameters training changes, the vocabulary's padding not counted. Throws Error as
+/// ParameterSet does for a `tuning` that cannot be.
+std::int64_t trained_count(const Config& config, const Tuning& tuning);
+
 /// Which parameters of a set have memory.
 enum class Contents : std::uint8_t {
   kAll,
-  kUnpacked,  ///< weights that products read are left out: their views are empty
+  kUnpacked,         ///< weights that products read are left out: their views are empty
+  kTrained,          ///< those that training changes
+  kNoBlockMatrices,  ///< as kTrained, without the blocks' matrices, which Muon steps
 };
+
+/// What moves the parameters.
+enum class Optimizer : std::uint8_t {
+  kAdamW,
+  kMuon,  ///< the blocks' matrices; AdamW the rest: embeddings (with the head), gains and biases
+};
+/// The second moments that an optimizer keeps; of the first ones it keeps all: kTrained.
+Contents second_moments_of(Optimizer optimizer);
 
 /// A value for every parameter of a Config: parameters, gradients or moments, f32, in one arena.
 class ParameterSet {
  public:
   ParameterSet() = default;
   /// All zeros.
-  explicit ParameterSet(const Config& config, Contents contents = Contents::kAll);
+  /// Throws Error where `tuning` names nothing, leaves nothing to train or has a rank or alpha out
+  /// of range.
+  explicit ParameterSet(const Config& config, Contents contents = Contents::kAll,
+                        const Tuning& tuning = {});
+  /// Takes the values of `other`, and its layout where this set's is another one. Frozen parameters
+  /// are not copied: their views become those of `other`, whose memory has to stay.
+  void assign(const ParameterSet& other);
 
   View wte;                             // (Vp, C)
   View wpe;                             // (context, C)
   std::vector<BlockParameters> blocks;  // L of them
   View lnf_weight, lnf_bias;            // (C)
+  std::vector<BlockAdapters> adapters;  // L of them, or none
 
   /// Calls visit(View&, const ParameterInfo&) for each parameter in a fixed order: the one list
   /// that drives layout, initialisation, saving, loading and the optimizer's step.
@@ -109,10 +177,16 @@ class ParameterSet {
   const View& view(std::size_t index) const;
   const ParameterInfo& info(std::size_t index) const { return infos_[index]; }
   const Config& config() const { return config_; }
+  const Tuning& tuning() const { return tuning_; }
+  /// Of its own memory.
   std::size_t bytes() const { return arena_.used_bytes(); }
 
  private:
+  void take_layout(const ParameterSet& other);
+
   Config config_;
+  Tuning tuning_;
+  Contents contents_ = Contents::kAll;
   std::vector<ParameterInfo> infos_;
   base::Arena arena_;
 };
@@ -125,16 +199,38 @@ enum class Recompute : std::uint8_t {
   kBlock,  ///< all but each block's input: 3 KiB; a third of the forward pass's time comes on top
 };
 
+/// What training does against overfitting and drift; evaluation knows nothing of it.
+struct Regularization {
+  /// P of Dropout for the embedding's sum, each branch's output before it is added, and the
+  /// attention's probabilities: GPT-2's embd_pdrop, resid_pdrop and attn_pdrop. In [0, 1).
+  float dropout = 0;
+  std::uint64_t seed = 0;     ///< of the masks
+  kernels::LossOptions loss;  ///< label smoothing and z-loss
+};
+
+/// Where a micro-batch stands in a run: with the seed it decides the masks.
+struct StepRows {
+  std::int64_t step = 0;
+  std::int64_t first_row = 0;  ///< number of its first row (token) in the whole step
+};
+
+/// A moving average of all parameters, see kernels::Average.
+struct MovingAverage {
+  ParameterSet* values = nullptr;  ///< null: there is none
+  double decay = 0;
+};
+
 /// Bytes that a model and its training need, before anything is allocated.
 struct MemoryPlan {
   std::size_t parameters = 0;   ///< f32 masters; in inference only those no product reads
   std::size_t copies = 0;       ///< the products' copies
   std::size_t gradients = 0;    ///< f32
-  std::size_t moments = 0;      ///< both, f32
+  std::size_t moments = 0;      ///< f32, those the optimizer keeps
+  std::size_t average = 0;      ///< f32, of the parameters, where one is kept
   std::size_t activations = 0;  ///< for one micro-batch
   std::size_t workspace = 0;    ///< the backend's scratch, upper bound
   std::size_t total() const {
-    return parameters + copies + gradients + moments + activations + workspace;
+    return parameters + copies + gradients + moments + average + activations + workspace;
   }
 };
 
@@ -171,8 +267,10 @@ class KvCache {
 class Gpt2 {
  public:
   /// Zero parameters; call initialize() or set them and call pack(). `trainable` false: the copies
-  /// for the backward pass are left out. The backend computes in its compute type.
-  Gpt2(const Config& config, std::unique_ptr<kernels::Backend> backend, bool trainable);
+  /// for the backward pass are left out. The backend computes in its compute type. `tuning`: what
+  /// training changes; gradients have memory for no more, and go down no further than they must.
+  Gpt2(const Config& config, std::unique_ptr<kernels::Backend> backend, bool trainable,
+       const Tuning& tuning = {});
   /// A model that only runs: weights exist in the backend's packed form alone, there are no f32
   /// masters. Zero; call initialize() or set_parameters().
   static Gpt2 for_inference(const Config& config, std::unique_ptr<kernels::Backend> backend);
@@ -182,12 +280,14 @@ class Gpt2 {
 
   const Config& config() const;
   kernels::Backend& backend();
-  /// The f32 masters. After writing to them call pack(). Throws Error where there are none
-  /// (for_inference()).
+  /// The f32 masters: with adapters the weights without them, and the adapters. After writing to
+  /// them call pack(). Throws Error where there are none (for_inference()).
   ParameterSet& parameters();
   const ParameterSet& parameters() const;
   /// GPT-2's random initialisation, a pure function of the seed; packs.
   void initialize(std::uint64_t seed);
+  /// The same for adapters alone, which then change nothing yet.
+  void initialize_adapters(std::uint64_t seed);
   /// Renews the products' copies from the masters.
   void pack();
   /// Sets every parameter, with masters or without, and packs. `values(info)` gives one's rows as
@@ -204,23 +304,41 @@ class Gpt2 {
   /// Makes room for micro-batches of (B, T), keeping the gradients. Called again with other sizes
   /// it makes room anew. T <= context. What is computed again changes no bit of the results.
   void prepare_training(std::int64_t batch, std::int64_t length,
-                        Recompute recompute = Recompute::kNone);
-  /// Bytes for training with (B, T), moments included; allocates nothing.
+                        Recompute recompute = Recompute::kNone,
+                        const Regularization& regularization = {});
+  /// Bytes for training with (B, T), moments included, and a moving average of the parameters where
+  /// `average`; allocates nothing.
   static MemoryPlan plan(const Config& config, const kernels::Backend& backend, std::int64_t batch,
-                         std::int64_t length, bool training,
-                         Recompute recompute = Recompute::kNone);
+                         std::int64_t length, bool training, Recompute recompute = Recompute::kNone,
+                         const Regularization& regularization = {},
+                         Optimizer optimizer = Optimizer::kAdamW, bool average = false,
+                         const Tuning& tuning = {});
   /// Gradients, accumulated by forward_backward(). Throws Error before prepare_training().
   ParameterSet& gradients();
   /// The next forward_backward() begins anew: it overwrites the gradients.
   void zero_gradients();
   /// One micro-batch: adds scale * d(sum of losses)/d(parameter) to the gradients and returns the
-  /// unscaled sum of the losses of targets that are not -1.
+  /// unscaled sum of the losses of targets that are not -1. With dropout these are the losses of
+  /// what is left; label smoothing and z-loss act on the gradients alone.
   /// ids, targets: (B*T) i32, row-major (B, T). ids in [0, V), targets in [-1, V).
   double forward_backward(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
-                          float scale);
+                          float scale, const StepRows& rows = {});
   /// One AdamW step on every parameter: weight decay only where ParameterInfo::decays. Refreshes
   /// the copies. `m`, `v`: the moments. `hyper.weight_decay` is the decaying parameters' value.
-  void adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper);
+  /// `average`, where given, follows the new parameters.
+  void adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper,
+                  const MovingAverage& average = {});
+  /// One Muon step on the blocks' matrices, an AdamW step on every other parameter. `m`: all first
+  /// moments; `v`: those of second_moments_of(Optimizer::kMuon). `muon.parts` and `muon.scale` are
+  /// the model's to choose. The scale makes an update's root mean square 0.2, about AdamW's, so
+  /// that one learning rate suits matrices of all shapes:
+  ///   0.2 sqrt(max(rows, columns)) for each of the ParameterInfo::matrices
+  /// Source: Liu et al. 2025 (arXiv:2502.16982), section 2.2.
+  void muon_step(ParameterSet& m, ParameterSet& v, const kernels::Muon& muon,
+                 const kernels::AdamW& adamw, const MovingAverage& average = {});
+  /// The f32 masters and `other` change places; the products' copies are made anew. With a moving
+  /// average it is that which then evaluates, generates and is saved, until it is called again.
+  void exchange_parameters(ParameterSet& other);
   /// Global L2 norm of the gradients.
   double gradient_norm();
 
@@ -270,8 +388,9 @@ Config read_config(const base::Path& folder);
 /// attn.bias and attn.masked_bias buffers and an lm_head.weight that equals wte (another one is
 /// refused: untied). Throws Error naming the missing, unknown or misshapen tensor.
 /// `context`: shorten n_positions to this (the first rows of wpe), at most the file's.
+/// Adapters that `tuning` adds are zero: call initialize_adapters().
 Gpt2 load_model(const base::Path& folder, std::unique_ptr<kernels::Backend> backend, bool trainable,
-                std::optional<std::int64_t> context = std::nullopt);
+                std::optional<std::int64_t> context = std::nullopt, const Tuning& tuning = {});
 
 /// The format of the weights beside a directory's config.json that load_for_inference() takes
 /// without further work: an integer format where there is only its packed file, bf16 where
@@ -292,16 +411,19 @@ void quantize_model(const base::Path& from, const base::Path& to, kernels::Weigh
 std::string packed_file_name(kernels::WeightFormat format);
 
 /// Writes config.json and model.safetensors (f32 or bf16) into an existing folder, each atomically;
-/// the vocabulary unpadded, "transformer."-less names, metadata {"format": "pt"}.
+/// the vocabulary unpadded, "transformer."-less names, metadata {"format": "pt"}; adapters merged
+/// into their weights.
 void save_model(const base::Path& folder, const ParameterSet& parameters, DType type = DType::kF32);
 
 /// config.json's text for a Config, as transformers writes it for GPT2LMHeadModel; `type` (f32 or
 /// bf16) is that of the tensors beside it.
 std::string config_json(const Config& config, DType type = DType::kF32);
 
-/// Writes every tensor of a set (f32, padding left out) as safetensors; returns the file's CRC-32C.
+/// Writes every tensor of a set that has memory (f32, padding left out) as safetensors; returns the
+/// file's CRC-32C.
 std::uint32_t save_parameters(const base::Path& path, const ParameterSet& parameters);
-/// Reads what save_parameters wrote into a set of the same Config. Throws Error naming the tensor.
+/// Reads what save_parameters wrote into a set of the same Config and contents. Throws Error naming
+/// the tensor.
 void load_parameters(const base::Path& path, ParameterSet& parameters);
 
 }  // namespace model

@@ -119,6 +119,7 @@ void set_parameters(Gpt2& model, const std::vector<const Tensor*>& tensors) {
   std::vector<std::byte> staging;
   std::size_t next = 0;
   model.set_parameters([&](const ParameterInfo& info) {
+    if (info.is_adapter) return ConstView{};
     return aligned(*tensors[next++], staging).rows(0, info.file_rows);
   });
 }

@@ -2,6 +2,7 @@
 
 #include "train/options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -14,7 +15,20 @@ namespace train {
 const std::map<std::string, Schedule>& schedule_names() {
   static const std::map<std::string, Schedule> names = {{"cosine", Schedule::kCosine},
                                                         {"linear", Schedule::kLinear},
-                                                        {"constant", Schedule::kConstant}};
+                                                        {"constant", Schedule::kConstant},
+                                                        {"wsd", Schedule::kWsd}};
+  return names;
+}
+
+const std::map<std::string, DecayShape>& decay_shape_names() {
+  static const std::map<std::string, DecayShape> names = {{"sqrt", DecayShape::kSqrt},
+                                                          {"linear", DecayShape::kLinear}};
+  return names;
+}
+
+const std::map<std::string, model::Optimizer>& optimizer_names() {
+  static const std::map<std::string, model::Optimizer> names = {{"adamw", model::Optimizer::kAdamW},
+                                                                {"muon", model::Optimizer::kMuon}};
   return names;
 }
 
@@ -38,6 +52,13 @@ const std::map<std::string, model::Recompute>& recompute_names() {
   return names;
 }
 
+std::string name_of(model::Optimizer optimizer) {
+  const auto& names = optimizer_names();
+  const auto found =
+      std::ranges::find_if(names, [&](const auto& entry) { return entry.second == optimizer; });
+  return found->first;
+}
+
 double parse_duration(std::string_view text) {
   double value = 0;
   const char* const end = text.data() + text.size();
@@ -48,6 +69,16 @@ double parse_duration(std::string_view text) {
     base::fail("max-time: expected a time such as 90s, 30m or 2h, got '{}'", text);
   }
   return value * scale;
+}
+
+std::vector<std::string> comma_separated(std::string_view text) {
+  std::vector<std::string> words;
+  for (;;) {
+    const std::size_t comma = text.find(',');
+    words.emplace_back(text.substr(0, comma));
+    if (comma == std::string_view::npos) return words;
+    text.remove_prefix(comma + 1);
+  }
 }
 
 std::string DataMix::text(std::string_view between) const {
@@ -64,12 +95,15 @@ namespace {
 
 template <class T>
 inline constexpr bool kIsChoice =
-    std::is_same_v<T, Schedule> || std::is_same_v<T, base::DType> ||
+    std::is_same_v<T, Schedule> || std::is_same_v<T, DecayShape> ||
+    std::is_same_v<T, model::Optimizer> || std::is_same_v<T, base::DType> ||
     std::is_same_v<T, data::Order> || std::is_same_v<T, model::Recompute>;
 
 template <class T>
 const std::map<std::string, T>& names_of() {
   if constexpr (std::is_same_v<T, Schedule>) return schedule_names();
+  if constexpr (std::is_same_v<T, DecayShape>) return decay_shape_names();
+  if constexpr (std::is_same_v<T, model::Optimizer>) return optimizer_names();
   if constexpr (std::is_same_v<T, base::DType>) return precision_names();
   if constexpr (std::is_same_v<T, data::Order>) return order_names();
   if constexpr (std::is_same_v<T, model::Recompute>) return recompute_names();
@@ -148,10 +182,25 @@ DataMix mix_from(const Place& place, const Json& json) {
   return mix;
 }
 
+/// A list of words, or one text with commas between them.
+std::vector<std::string> words_from(const Place& place, const Json& json) {
+  if (json.is_string()) return comma_separated(json.get<std::string>());
+  constexpr std::string_view kExpected = "a list of strings, or one with commas";
+  if (!json.is_array()) fail_type(place, kExpected, json);
+  std::vector<std::string> words;
+  for (const Json& entry : json) {
+    if (!entry.is_string()) fail_type(place, kExpected, entry);
+    words.push_back(entry.get<std::string>());
+  }
+  return words;
+}
+
 template <class T>
 T from_json_value(const Place& place, const Json& json) {
   if constexpr (std::is_same_v<T, DataMix>) {
     return mix_from(place, json);
+  } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+    return words_from(place, json);
   } else if constexpr (kIsChoice<T>) {
     const auto& names = names_of<T>();
     if (json.is_string()) {
@@ -161,6 +210,9 @@ T from_json_value(const Place& place, const Json& json) {
     std::vector<std::string> known;
     for (const auto& [name, choice] : names) known.push_back(name);
     fail_type(place, "one of " + joined(known), json);
+  } else if constexpr (std::is_same_v<T, bool>) {
+    if (!json.is_boolean()) fail_type(place, "true or false", json);
+    return json.get<bool>();
   } else if constexpr (std::is_integral_v<T>) {
     return integer_from<T>(place, json);
   } else if constexpr (std::is_same_v<T, double>) {

@@ -122,9 +122,18 @@ TEST_P(Allocation, LinearLayersAllocateNothing) {
   expect_none("linear_backward", [&] {
     backend->linear_backward(dinp, dweight, dbias, out, inp, weight, Epilogue::kGelu, inp);
   });
+  const Tensor a = draw({48, 4}), b = draw({4, 96});
+  Tensor da = a, db = b;
+  expect_none("low_rank_backward",
+              [&] { backend->low_rank_backward(da, db, out, inp, a, b, 0.5F); });
+  expect_none("merge_low_rank", [&] { merge_low_rank(parameter, parameter, a, b, 0.5F); });
   AdamW hyper;
   hyper.learning_rate = 1e-3F;
   expect_none("adamw_step", [&] { backend->adamw_step(parameter, dweight, m, v, hyper, &weight); });
+  if (GetParam().device == Device::kReference) return;  // its Muon makes matrices
+  expect_none("muon_step", [&] {
+    backend->muon_step(parameter, dweight, m, {.learning_rate = 1e-3F, .parts = 3}, &weight);
+  });
 }
 
 TEST_P(Allocation, AttentionAllocatesNothing) {

@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/helpers.h"
 
@@ -41,6 +42,56 @@ TEST_F(Common, FillsWithTheNormalNumbersOfTheGenerator) {
   const double n = static_cast<double>(kMany);
   EXPECT_NEAR(sum / n, 0.5, 4 * 0.25 / std::sqrt(n));
   EXPECT_NEAR(squares / n, 0.0625, 4 * 0.0625 * std::sqrt(2 / n));
+}
+
+TEST_F(Common, FillsWithTheUniformNumbersOfTheGenerator) {
+  Tensor tensor = unwritten(DType::kF32, {kMany});
+  backend->fill_uniform(tensor, -0.5F, 1.5F, 42, 3);
+  double sum = 0;
+  for (std::int64_t i = 0; i < kMany; ++i) {
+    const double expected = -0.5 + 2 * base::random_uniform(42, 3, static_cast<std::uint64_t>(i));
+    ASSERT_EQ(tensor.at(i), static_cast<double>(static_cast<float>(expected))) << i;
+    sum += tensor.at(i);
+  }
+  const double n = static_cast<double>(kMany);
+  EXPECT_NEAR(sum / n, 0.5, 4 * 2 / std::sqrt(12 * n));  // four standard errors
+}
+
+TEST_F(Common, MergesALowRankProductIntoAMatrixOnAnyNumberOfThreads) {
+  struct Sizes {
+    std::int64_t rows, columns, rank;
+  };
+  for (const auto& [rows, columns, rank] :
+       {Sizes{1, 1, 1}, Sizes{5, 255, 3}, Sizes{17, 257, 8}, Sizes{33, 600, 2}}) {
+    Draw draw(DType::kF32);
+    const Tensor weight = draw({rows, columns}), a = draw({rows, rank}), b = draw({rank, columns});
+    Tensor out = unwritten(DType::kF32, {rows, columns});
+    base::set_thread_count(1);
+    merge_low_rank(out, weight, a, b, 0.75F);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t j = 0; j < columns; ++j) {
+        double sum = 0;
+        for (std::int64_t r = 0; r < rank; ++r) sum += a.at(i * rank + r) * b.at(r * columns + j);
+        const double expected = weight.at(i * columns + j) + 0.75 * sum;
+        ASSERT_NEAR(out.at(i * columns + j), expected, 1e-5) << i << ", " << j;
+      }
+    }
+    Tensor in_place = weight;
+    base::set_thread_count(3);
+    merge_low_rank(in_place, in_place, a, b, 0.75F);
+    EXPECT_EQ(in_place.bytes(), out.bytes());
+  }
+}
+
+TEST_F(Common, MergingNamesTheTensorWhoseShapeIsWrong) {
+  Tensor out(DType::kF32, {3, 5});
+  const Tensor a(DType::kF32, {3, 2}), b(DType::kF32, {2, 4});
+  try {
+    merge_low_rank(out, out, a, b, 1.0F);
+    FAIL() << "no error";
+  } catch (const base::Error& error) {
+    EXPECT_STREQ(error.what(), "merge_low_rank: b: expected shape (2, 5), got (2, 4)");
+  }
 }
 
 TEST_F(Common, NormIsTheSumOfSquaresOnAnyNumberOfThreads) {

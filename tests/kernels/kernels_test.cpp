@@ -220,6 +220,18 @@ TEST_F(Door, LinearBackwardNamesTheTensor) {
   });
 }
 
+TEST_F(Door, LowRankBackwardNamesTheTensor) {
+  const Tensor dout = f32({4, 2}), inp = f32({4, 3}), a = f32({3, 5}), b = f32({5, 2});
+  Tensor da = a, db = b;
+  expect_error("low_rank_backward: b: expected shape (5, 2), got (3, 5)",
+               [&] { backend->low_rank_backward(da, db, dout, inp, a, a, 1.0F); });
+  expect_error("low_rank_backward: da: expected shape (3, 5), got (5, 2)",
+               [&] { backend->low_rank_backward(db, {}, dout, inp, a, b, 1.0F); });
+  expect_error("low_rank_backward: inp: expected shape (4, 3), got (2, 3)", [&] {
+    backend->low_rank_backward(da, db, dout, f32({2, 3}), a, b, 1.0F);
+  });
+}
+
 TEST(DoorOfTheCpu, LinearBackwardNeedsItsCopyWhereTheBackendHasOne) {
   const auto backend = make_backend(Device::kCpu, DType::kF32);
   const PackedBytes bytes = backend->packed_bytes(3, 2, WeightOrder::kInOut, true);
@@ -341,6 +353,32 @@ TEST_F(Door, AdamwStepNamesTheTensor) {
   hyper.step = 0;
   expect_error("adamw_step: step: expected 1 or more, got 0",
                [&] { backend->adamw_step(parameter, gradient, m, v, hyper, nullptr); });
+}
+
+TEST_F(Door, MuonStepNamesTheTensor) {
+  Tensor parameter = f32({2, 6}), m = f32({2, 6});
+  const Tensor gradient = f32({2, 6});
+  expect_error("muon_step: parameter: expected 2 dimensions, got shape (6)",
+               [&] { backend->muon_step(f32({6}), f32({6}), f32({6}), {}, nullptr); });
+  expect_error("muon_step: gradient: expected shape (2, 6), got (6, 2)", [&] {
+    backend->muon_step(parameter, f32({6, 2}), m, {}, nullptr);
+  });
+  expect_error("muon_step: m: expected a tensor, got none",
+               [&] { backend->muon_step(parameter, gradient, {}, {}, nullptr); });
+  expect_error("muon_step: parts: expected a divisor of the 6 columns, got 4",
+               [&] { backend->muon_step(parameter, gradient, m, {.parts = 4}, nullptr); });
+  const Tensor average = f32({2, 5});
+  expect_error("muon_step: average: expected shape (2, 6), got (2, 5)", [&] {
+    backend->muon_step(parameter, gradient, m, {}, nullptr, {average, 0.5});
+  });
+  expect_error("muon_step: average: expected a decay of at least 0 and below 1, got 1", [&] {
+    backend->muon_step(parameter, gradient, m, {}, nullptr, {gradient, 1.0});
+  });
+  const auto inference = make_inference_backend(Device::kCpu, WeightFormat::kInt8);
+  expect_error(
+      "muon_step: int8 weights cannot be trained; make a backend of f32 or bf16 with "
+      "make_backend()",
+      [&] { inference->muon_step(parameter, gradient, m, {}, nullptr); });
 }
 
 }  // namespace

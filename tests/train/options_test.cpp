@@ -47,10 +47,19 @@ TEST_F(ConfigFile, ReadsBackEveryOption) {
   o.min_learning_rate = 1.0 / 3.0;
   o.warmup_steps = 9;
   o.schedule = Schedule::kLinear;
+  o.decay_steps = 0.25;
+  o.decay_shape = DecayShape::kLinear;
+  o.optimizer = model::Optimizer::kMuon;
+  o.muon_learning_rate = 0.03;
+  o.muon_momentum = 0.9;
+  o.ema = 0.99;
   o.weight_decay = 0.2;
   o.beta1 = 0.7;
   o.beta2 = 0.8;
   o.grad_clip = 2.5;
+  o.dropout = 0.1;
+  o.label_smoothing = 0.05;
+  o.z_loss = 1e-4;
   o.precision = base::DType::kF32;
   o.recompute = model::Recompute::kBlock;
   o.order = data::Order::kSequential;
@@ -58,6 +67,11 @@ TEST_F(ConfigFile, ReadsBackEveryOption) {
   o.sample_every = 11;
   o.checkpoint_every = 12;
   o.keep_checkpoints = 13;
+  o.keep_every = 15;
+  o.spike_guard = false;
+  o.spike_window = 116;
+  o.spike_z = 4.5;
+  o.spike_rollback = 17;
   o.seed = 0xffffffffffffffffULL;
   o.threads = 14;
   for_each_option([&](const char* name, auto member, OnResume) {
