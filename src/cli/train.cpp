@@ -13,6 +13,7 @@
 #include "cli/cli.h"
 #include "cli/cpu_choice.h"
 #include "cli/model_input.h"
+#include "cli/train_tasks.h"
 #include "generate/generate.h"
 #include "measure/measure.h"
 #include "text/text.h"
@@ -26,7 +27,7 @@ constexpr double kPlainSeconds = 1;  // between two progress lines where stderr 
 struct TrainCommand {
   CommonOptions common;
   train::Options options;
-  std::vector<std::string> data, freeze;
+  std::vector<std::string> data, freeze, eval_tasks;
   std::optional<std::string> out, init, config, max_time, schedule, precision, recompute, order;
   std::optional<std::string> optimizer, decay_shape;
 };
@@ -69,6 +70,7 @@ void add_run_options(CLI::App& command, TrainCommand& t) {
       ->check(kFromZero);
   command.add_option("--sample-every", o.sample_every, "Steps between samples of text; 0: never")
       ->check(kFromZero);
+  add_task_options(command, t.eval_tasks, o);
   command
       .add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: never")
       ->check(kFromZero);
@@ -214,6 +216,7 @@ train::Options gather(const TrainCommand& t) {
   }
   if (t.out) flags.out = *t.out;
   if (t.init) flags.init = *t.init;
+  if (!t.eval_tasks.empty()) flags.eval_tasks = absolute_task_words(t.eval_tasks);
   if (!t.freeze.empty()) {
     flags.freeze.emplace();
     for (const std::string& words : t.freeze) {
@@ -476,6 +479,7 @@ void run_train(const TrainCommand& t) {
   print_header(t.common, trainer, free_bytes);
   std::optional<text::Tokenizer> tokenizer;
   if (const auto folder = trainer.tokenizer_folder()) tokenizer = load_tokenizer(*folder);
+  const std::vector<OpenTask> tasks = open_run_tasks(t.common, trainer, tokenizer);
 
   const double peak = t.common.quiet ? 0 : measure_peak(t.common, *trainer.options().precision);
   Progress progress(t.common, trainer, peak);
@@ -488,6 +492,13 @@ void run_train(const TrainCommand& t) {
   callbacks.sample = [&](model::Gpt2& model, std::int64_t step) {
     return make_sample(model, tokenizer, *trainer.options().seed, step);
   };
+  if (!tasks.empty()) {
+    callbacks.evaluate = [&](model::Gpt2& model, std::int64_t step) {
+      train::Evaluations evaluations = run_tasks(tasks, model);
+      callbacks.on_note(fmt::format("step {}: {}", step, evaluations_line(evaluations)));
+      return evaluations;
+    };
+  }
   callbacks.stop_requested = [] { return stop_signal != 0; };
   catch_stop_signals();
   const train::Outcome outcome = trainer.run(callbacks);

@@ -2,6 +2,8 @@
 
 #include "train/log.h"
 
+#include <cmath>
+
 #include "base/error.h"
 #include "base/parallel.h"
 #include "report/report.h"
@@ -16,7 +18,13 @@ std::string log_line(const StepReport& report) {
   if (report.targets) line["targets"] = *report.targets;
   if (report.skipped) line["skipped"] = true;
   if (report.validation_loss) line["val_loss"] = *report.validation_loss;
-  return line.dump();
+  for (const auto& [task, figures] : report.evaluations) {
+    Json& own = line["eval"][task] = Json::object();
+    for (const auto& [name, value] : figures) {
+      if (std::isfinite(value)) own[name] = value;
+    }
+  }
+  return text_of(line);
 }
 
 namespace {
@@ -36,6 +44,7 @@ StepReport step_from(const Json& line) {
   if (line.contains("val_loss") && line["val_loss"].is_number()) {  // NaN is written as null
     report.validation_loss = line["val_loss"].get<double>();
   }
+  if (line.contains("eval")) report.evaluations = line["eval"].get<Evaluations>();
   return report;
 }
 

@@ -203,6 +203,10 @@ void Trainer::State::resume_options(const Options& given) {
                       &Options::keep_checkpoints, &Options::keep_every}) {
     if (given.*member) options.*member = given.*member;
   }
+  if (given.eval_tasks) options.eval_tasks = given.eval_tasks;
+  for (auto member : {&Options::evaluate_every, &Options::eval_limit}) {
+    if (given.*member) options.*member = given.*member;
+  }
   take_pace(given);
   options.max_seconds = given.max_seconds;
   options.device = given.device;

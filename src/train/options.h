@@ -62,6 +62,9 @@ void for_each_option(Visit&& visit) {
   visit("order", &Options::order, kMust);
   visit("val-every", &Options::validate_every, kMay);
   visit("sample-every", &Options::sample_every, kMay);
+  visit("eval-task", &Options::eval_tasks, kMay);
+  visit("eval-every", &Options::evaluate_every, kMay);
+  visit("eval-limit", &Options::eval_limit, kMay);
   visit("checkpoint-every", &Options::checkpoint_every, kMay);
   visit("keep-checkpoints", &Options::keep_checkpoints, kMay);
   visit("keep-every", &Options::keep_every, kMay);

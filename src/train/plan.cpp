@@ -339,6 +339,21 @@ void choose_validation(Options& o, Plan& plan, const std::vector<DataFacts::Part
   }
 }
 
+/// As often as samples, where there are tasks at all.
+void choose_evaluation(Options& o, Plan& plan) {
+  if (o.eval_tasks && o.eval_tasks->empty()) o.eval_tasks.reset();
+  if (!o.eval_tasks) {
+    if (o.evaluate_every || o.eval_limit) {
+      base::fail("--{}: needs --eval-task, which says what to evaluate",
+                 o.evaluate_every ? "eval-every" : "eval-limit");
+    }
+    return;
+  }
+  plan.evaluate_every =
+      choose_every(o.evaluate_every, "eval-every", plan.steps, kSampleShare, kSampleEvery);
+  if (o.eval_limit) require(*o.eval_limit >= 1, "eval-limit", "at least 1", *o.eval_limit);
+}
+
 }  // namespace
 
 std::int64_t steps_of_epochs(double epochs, std::int64_t train_windows, std::int64_t length,
@@ -377,6 +392,7 @@ Plan resolve(Options& options, const DataFacts& facts, const std::optional<model
   choose_validation(o, plan, parts);
   plan.sample_every =
       choose_every(o.sample_every, "sample-every", plan.steps, kSampleShare, kSampleEvery);
+  choose_evaluation(o, plan);
   plan.checkpoint_every = choose_every(o.checkpoint_every, "checkpoint-every", plan.steps,
                                        kCheckpointShare, kCheckpointEvery);
   return plan;

@@ -78,19 +78,23 @@ struct Options {
   std::optional<double> ema;
   /// Names of parameters that stay as they are (model::Tuning::frozen); default none.
   std::optional<std::vector<std::string>> freeze;
-  std::optional<std::int64_t> lora_rank;         ///< train adapters alone, of this rank
-  std::optional<double> lora_alpha;              ///< default twice the rank
-  std::optional<double> weight_decay;            ///< default 0.1
-  std::optional<double> beta1, beta2;            ///< default 0.9 and 0.95
-  std::optional<double> grad_clip;               ///< default 1; 0: no clipping
-  std::optional<double> dropout;                 ///< default 0; in [0, 1)
-  std::optional<double> label_smoothing;         ///< default 0; in [0, 1]
-  std::optional<double> z_loss;                  ///< default 0: its weight
-  std::optional<base::DType> precision;          ///< kBf16 (default) or kF32
-  std::optional<model::Recompute> recompute;     ///< default kNone; changes no result
-  std::optional<data::Order> order;              ///< default shuffled
-  std::optional<std::int64_t> validate_every;    ///< "val-every"; 0: never
-  std::optional<std::int64_t> sample_every;      ///< 0: never
+  std::optional<std::int64_t> lora_rank;       ///< train adapters alone, of this rank
+  std::optional<double> lora_alpha;            ///< default twice the rank
+  std::optional<double> weight_decay;          ///< default 0.1
+  std::optional<double> beta1, beta2;          ///< default 0.9 and 0.95
+  std::optional<double> grad_clip;             ///< default 1; 0: no clipping
+  std::optional<double> dropout;               ///< default 0; in [0, 1)
+  std::optional<double> label_smoothing;       ///< default 0; in [0, 1]
+  std::optional<double> z_loss;                ///< default 0: its weight
+  std::optional<base::DType> precision;        ///< kBf16 (default) or kF32
+  std::optional<model::Recompute> recompute;   ///< default kNone; changes no result
+  std::optional<data::Order> order;            ///< default shuffled
+  std::optional<std::int64_t> validate_every;  ///< "val-every"; 0: never
+  std::optional<std::int64_t> sample_every;    ///< 0: never
+  /// Tasks that Callbacks::evaluate runs, NAME=FILE each; their meaning is the callback's.
+  std::optional<std::vector<std::string>> eval_tasks;
+  std::optional<std::int64_t> evaluate_every;    ///< "eval-every"; 0: never
+  std::optional<std::int64_t> eval_limit;        ///< of a task's examples; default all
   std::optional<std::int64_t> checkpoint_every;  ///< 0: only when stopped
   std::optional<std::int64_t> keep_checkpoints;  ///< the newest so many (default 3); 0: all
   std::optional<std::int64_t> keep_every;    ///< and those of every so many steps (default 0: none)
@@ -146,6 +150,7 @@ struct Plan {
   std::int64_t decay_steps = 0;  ///< of wsd
   double learning_rate = 0, min_learning_rate = 0;
   std::int64_t validate_every = 0, sample_every = 0, checkpoint_every = 0;
+  std::int64_t evaluate_every = 0;
   std::int64_t train_tokens = 0;  ///< in the data
   std::int64_t validation_tokens = 0;
   std::int64_t train_windows = 0;               ///< windows of T in an epoch, of all folders
@@ -174,6 +179,9 @@ double learning_rate_at(Schedule schedule, std::int64_t step, std::int64_t steps
 /// Source: TensorFlow's ExponentialMovingAverage, num_updates.
 double average_decay_at(double ema, std::int64_t step);
 
+/// Figures of tasks: {"hellaswag": {"acc": 0.31, "acc_norm": 0.33}}.
+using Evaluations = std::map<std::string, std::map<std::string, double>>;
+
 /// One finished step, as log.jsonl has it.
 struct StepReport {
   std::int64_t step = 0;
@@ -189,7 +197,8 @@ struct StepReport {
   /// Targets that counted, where the data has masks. A step with none changes nothing, its loss and
   /// its gradients are 0.
   std::optional<std::int64_t> targets;
-  bool skipped = false;  ///< a spike: nothing was updated
+  bool skipped = false;     ///< a spike: nothing was updated
+  Evaluations evaluations;  ///< after the update; what is not finite is left out
 };
 
 /// What a trainer tells while it works. Every member may be left empty.
@@ -201,6 +210,8 @@ struct Callbacks {
   /// Makes one sample of text for the run directory; called every sample_every steps and at the
   /// end.
   std::function<std::string(model::Gpt2&, std::int64_t step)> sample;
+  /// Runs options().eval_tasks; called every evaluate_every steps and at the end.
+  std::function<Evaluations(model::Gpt2&, std::int64_t step)> evaluate;
   /// Polled after each step; true ends the run there, with a checkpoint.
   std::function<bool()> stop_requested;
 };

@@ -201,6 +201,9 @@ End Trainer::State::loop(const Callbacks& callbacks, std::int64_t& done) {
     if (due(plan.validate_every)) {
       report.validation_loss = with_average([&] { return validate(); });
     }
+    if (callbacks.evaluate && due(plan.evaluate_every)) {
+      report.evaluations = with_average([&] { return callbacks.evaluate(*model, done); });
+    }
     log->step(report);
     if (callbacks.on_step) callbacks.on_step(report);
     if (report.validation_loss && !std::isfinite(*report.validation_loss)) {

@@ -2,9 +2,11 @@
 
 #include "train/log.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "expect_error.h"
 #include "temporary_folder.h"
@@ -63,6 +65,31 @@ TEST_F(LogFile, HasOneLineAStepUnderTheKeysOfTheContract) {
   EXPECT_EQ(keys, (std::vector<std::string>{"step", "loss", "lr", "grad_norm", "tokens",
                                             "tokens_per_second", "ms", "val_loss"}));
   EXPECT_FALSE(Json::parse(log_line(report_of(2))).contains("val_loss"));
+}
+
+TEST_F(LogFile, KeepsTheFiguresOfTasks) {
+  StepReport report = report_of(0);
+  const Evaluations figures = {{"hellaswag", {{"acc", 1.0 / 3.0}, {"acc_norm", 0.25}}},
+                               {"perplexity:caf\u00E9", {{"bits_per_byte", 1.1}}}};
+  report.evaluations = figures;
+  report.evaluations["perplexity:caf\u00E9"]["perplexity"] = HUGE_VAL;  // JSON has no such number
+  EXPECT_EQ(Json::parse(log_line(report)).at("eval").dump(),
+            R"({"hellaswag":{"acc":0.3333333333333333,"acc_norm":0.25},)"
+            "\"perplexity:caf\u00E9\":{\"bits_per_byte\":1.1}}");
+  {
+    Log log(folder_.path());
+    log.take_up(0);
+    log.step(report);
+    log.step(report_of(1));
+  }
+  const LogContent content = read_log(path());
+  ASSERT_EQ(content.steps.size(), 2U);
+  EXPECT_EQ(content.steps[0].evaluations, figures);
+  EXPECT_TRUE(content.steps[1].evaluations.empty());
+  base::append_line(path(), R"({"loss": 1, "step": 2, "lr": 1, "grad_norm": 1, "tokens": 1, )"
+                            R"("tokens_per_second": 1, "ms": 1, "eval": {"hellaswag": 5}})");
+  EXPECT_THAT(error_of([&] { read_log(path()); }),
+              testing::HasSubstr("log.jsonl:3: not a step's line: "));
 }
 
 TEST_F(LogFile, CutsTheStepsFromTheOneResumedOn) {

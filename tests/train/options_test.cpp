@@ -65,6 +65,9 @@ TEST_F(ConfigFile, ReadsBackEveryOption) {
   o.order = data::Order::kSequential;
   o.validate_every = 10;
   o.sample_every = 11;
+  o.eval_tasks = {"lambada=/a,b/c.jsonl", "hellaswag=/d"};
+  o.evaluate_every = 18;
+  o.eval_limit = 19;
   o.checkpoint_every = 12;
   o.keep_checkpoints = 13;
   o.keep_every = 15;

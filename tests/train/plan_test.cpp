@@ -284,6 +284,27 @@ TEST(Plan, NamesEachValueOutOfRange) {
   EXPECT_EQ(refusal(both), "--steps and --epochs exclude each other; drop one");
 }
 
+TEST(Plan, EvaluatesWhereThereAreTasks) {
+  Options o;
+  EXPECT_EQ(plan_of(o, 1'000'000).evaluate_every, 0);
+  EXPECT_FALSE(o.evaluate_every);
+  o = {};
+  o.eval_tasks.emplace();
+  EXPECT_EQ(plan_of(o, 1'000'000).evaluate_every, 0) << "an empty list";
+  o = {};
+  o.eval_tasks = {"lambada=f"};
+  const Plan plan = plan_of(o, 1'000'000);
+  EXPECT_EQ(plan.evaluate_every, plan.sample_every);
+  EXPECT_GT(plan.evaluate_every, 0);
+  for (const auto& [member, name] : {std::pair{&Options::evaluate_every, "eval-every"},
+                                     {&Options::eval_limit, "eval-limit"}}) {
+    Options alone;
+    alone.*member = 3;
+    EXPECT_EQ(refusal(alone),
+              fmt::format("--{}: needs --eval-task, which says what to evaluate", name));
+  }
+}
+
 TEST(Memory, NamesTheFlagToChangeAndBothFigures) {
   Plan plan;
   plan.micro_batch = 16;

@@ -131,6 +131,46 @@ TEST_F(Run, WritesSamples) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(run() / "samples"), {}), 2);
 }
 
+TEST_F(Run, EvaluatesTasksAndDoesNotDisturbTraining) {
+  Options o = options();
+  run_steps(o);
+  const auto run_with_tasks = [&](const Options& given, std::int64_t stop_at) {
+    Trainer trainer(given);
+    Callbacks callbacks;
+    std::int64_t done = 0;
+    callbacks.on_step = [&](const StepReport& report) { done = report.step + 1; };
+    callbacks.stop_requested = [&] { return done == stop_at; };
+    callbacks.evaluate = [](model::Gpt2& model, std::int64_t step) {
+      const std::vector<std::int32_t> ids = {1, 2, 3};
+      std::vector<float> losses(3);
+      model::KvCache cache(model.config(), model.backend().compute_type());
+      const std::vector<model::KvCache*> caches = {&cache};
+      const double loss =
+          model.evaluate_cached(caches, std::vector<std::int64_t>{3}, ids, ids, losses);
+      return Evaluations{{"task", {{"at", static_cast<double>(step)}, {"loss", loss}}}};
+    };
+    trainer.run(callbacks);
+  };
+  o.out = folder_ / "evaluated";
+  o.eval_tasks = {"task=file"};
+  o.evaluate_every = 6;
+  run_with_tasks(o, 8);
+  Options again;
+  again.out = o.out;
+  again.resume = true;
+  again.evaluate_every = 4;  // may change
+  run_with_tasks(again, 0);
+  EXPECT_EQ(numbers_of(run()), numbers_of(*o.out));
+  std::vector<double> at;
+  for (const StepReport& report : read_log(*o.out / "log.jsonl").steps) {
+    if (report.evaluations.empty()) continue;
+    at.push_back(report.evaluations.at("task").at("at"));
+    EXPECT_EQ(at.back(), static_cast<double>(report.step + 1));
+  }
+  EXPECT_EQ(at, (std::vector<double>{6, 12, 15}));
+  EXPECT_EQ(read_options(*o.out / "train.json").eval_tasks, o.eval_tasks);
+}
+
 TEST_F(Run, SamplingDoesNotDisturbTraining) {
   Options o = options();
   run_steps(o);
