@@ -75,10 +75,10 @@ TEST_F(FineTuning, AdaptersChangeTheMatricesOfTheBlocksAlone) {
   const Outcome outcome = run_steps(o);
   EXPECT_LT(*outcome.last_loss, *outcome.first_loss);
   EXPECT_THAT(changed(init(), *o.out / "model"),
-              testing::UnorderedElementsAre(
-                  "h.0.attn.c_attn.weight", "h.0.attn.c_proj.weight", "h.0.mlp.c_fc.weight",
-                  "h.0.mlp.c_proj.weight", "h.1.attn.c_attn.weight", "h.1.attn.c_proj.weight",
-                  "h.1.mlp.c_fc.weight", "h.1.mlp.c_proj.weight"));
+              testing::UnorderedElementsAre("h.0.attn.c_attn.weight", "h.0.attn.c_proj.weight",
+                                            "h.0.mlp.c_fc.weight", "h.0.mlp.c_proj.weight",
+                                            "h.1.attn.c_attn.weight", "h.1.attn.c_proj.weight",
+                                            "h.1.mlp.c_fc.weight", "h.1.mlp.c_proj.weight"));
   // What was validated last is what the directory holds.
   Options again = options("again");
   again.init = *o.out / "model";
@@ -115,10 +115,10 @@ TEST_F(FineTuning, CheckpointsHoldMomentsOfWhatIsTrainedOnly) {
     return found;
   };
   EXPECT_THAT(names("adam_v.safetensors"),
-              testing::UnorderedElementsAre(
-                  "h.0.attn.c_attn.lora_A", "h.0.attn.c_attn.lora_B", "h.0.attn.c_proj.lora_A",
-                  "h.0.attn.c_proj.lora_B", "h.1.attn.c_attn.lora_A", "h.1.attn.c_attn.lora_B",
-                  "h.1.attn.c_proj.lora_A", "h.1.attn.c_proj.lora_B"));
+              testing::UnorderedElementsAre("h.0.attn.c_attn.lora_A", "h.0.attn.c_attn.lora_B",
+                                            "h.0.attn.c_proj.lora_A", "h.0.attn.c_proj.lora_B",
+                                            "h.1.attn.c_attn.lora_A", "h.1.attn.c_attn.lora_B",
+                                            "h.1.attn.c_proj.lora_A", "h.1.attn.c_proj.lora_B"));
   EXPECT_EQ(names("adam_m.safetensors"), names("adam_v.safetensors"));
   EXPECT_EQ(names("parameters.safetensors").size(), 28U + 16U);
 }
