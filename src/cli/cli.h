@@ -25,6 +25,7 @@ void add_train_tokenizer(CLI::App& app);
 void add_train(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_score(CLI::App& app);
+void add_eval(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_info(CLI::App& app);
 void add_bench(CLI::App& app);

@@ -28,6 +28,7 @@ int run(int argc, char** argv) {
   cli::add_train(app);
   cli::add_generate(app);
   cli::add_score(app);
+  cli::add_eval(app);
   cli::add_quantize(app);
   cli::add_info(app);
   cli::add_bench(app);

@@ -1,14 +1,21 @@
 #pragma once
-/// How likely a text is: log-probabilities and perplexity.
+/// How likely a text is: log-probabilities, perplexity, and the figures of published tasks.
 ///
-/// Law: token ids in, numbers out.
+/// Law: token ids or a task's file in, numbers out.
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
+#include <optional>
 #include <span>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "model/model.h"
+#include "text/text.h"
 
 namespace evaluate {
 
@@ -44,5 +51,69 @@ struct Perplexity {
 /// vocabulary (naming its position).
 Perplexity perplexity(model::Gpt2& model, std::span<const std::int32_t> ids, std::int64_t stride,
                       const std::function<void(std::int64_t, std::int64_t)>& progress);
+
+// ---- tasks ------------------------------------------------------------------------------------
+
+/// What a model can be tried on. Prompts, figures and their normalisation are those of EleutherAI's
+/// lm-evaluation-harness (lm-eval 0.4.13) without examples in the prompt.
+enum class TaskKind : std::uint8_t {
+  kPerplexity,  ///< any text; its rolling log-likelihood, as for wikitext
+  kHellaSwag,   ///< Zellers et al. 2019 (arXiv:1905.07830): which of four endings
+  kLambada,     ///< Paperno et al. 2016 (arXiv:1606.06031): the last word; lambada_openai
+};
+/// "perplexity", "hellaswag", "lambada".
+const std::map<std::string, TaskKind>& task_names();
+
+struct TaskOptions {
+  /// Take the first so many examples only (of a text that is no JSONL: windows).
+  std::optional<std::int64_t> limit;
+  std::optional<std::int64_t> context;  ///< longest sequence (default, and at most: the model's)
+  std::optional<std::int64_t> stride;   ///< perplexity: of its window (default: the context)
+  std::optional<std::int64_t> batch;    ///< examples computed together
+  std::int64_t rows = 4096;             ///< without `batch`: tokens computed together, about
+  /// Leave out the beginning of an example that is longer than the context, as lm-eval does; else
+  /// it is an error.
+  bool truncate = false;
+};
+
+/// What a task came to.
+struct TaskResult {
+  std::int64_t examples = 0;   ///< perplexity: documents
+  std::int64_t truncated = 0;  ///< examples of which the beginning was left out
+  /// By name, in the order to print them. hellaswag: acc, acc_norm; lambada: acc, perplexity; each
+  /// with its standard error NAME_stderr behind it, NaN for a single example. perplexity: loss
+  /// (nats a token), perplexity, word_perplexity, byte_perplexity, bits_per_byte.
+  std::vector<std::pair<std::string, double>> figures;
+  /// Counts that belong to the figures, by name: perplexity's tokens, words and bytes.
+  std::vector<std::pair<std::string, std::int64_t>> counts;
+  std::int64_t tokens = 0;    ///< that a pass over each sequence by itself would compute
+  std::int64_t computed = 0;  ///< that were computed: shared beginnings once, padding included
+};
+
+/// A task's examples as a model's token ids, ready to be run as often as wanted.
+class Task {
+ public:
+  virtual ~Task() = default;
+  virtual std::int64_t examples() const = 0;
+  /// Examples longer than the context, of which the beginning is left out.
+  virtual std::int64_t truncated() const = 0;
+  /// `model` has the Config that the task was opened for. `progress` gets (done, all) in examples,
+  /// of a text in tokens, now and then; may be empty. Neither batches nor threads change a result
+  /// beyond rounding.
+  virtual TaskResult run(model::Gpt2& model,
+                         const std::function<void(std::int64_t, std::int64_t)>& progress) const = 0;
+};
+
+/// Reads, checks and encodes a task's file. `content` is what stands in it, `origin` its name.
+///   kPerplexity  one text, or where `origin` ends in ".jsonl" one a line: {"text": ...}
+///   kHellaSwag   lines {"activity_label", "ctx_a", "ctx_b", "endings", "label"}, as published
+///                (other keys are skipped; "ctx", already put together, where "ctx_a" is absent)
+///   kLambada     lines {"text": ...}
+/// Throws Error naming the file, and the line, for a line that is broken, lacks a key or has one of
+/// a wrong type, a label without its ending, a sequence longer than the context or ids outside
+/// the vocabulary, for a file without examples, and for options that do not fit the model.
+std::unique_ptr<Task> open_task(TaskKind kind, const std::string& origin, std::string_view content,
+                                const text::Tokenizer& tokenizer, const model::Config& config,
+                                const TaskOptions& options);
 
 }  // namespace evaluate

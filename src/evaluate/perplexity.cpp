@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "evaluate/evaluate.h"
+#include "evaluate/windows.h"
 
 namespace evaluate {
 namespace {
@@ -24,14 +25,6 @@ void check_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size) {
 /// size.
 constexpr std::int64_t kRows = 4096;
 
-/// One window: inputs [begin, end) of the text, of which those from `scored_from` on count.
-struct Window {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-  std::int64_t scored_from = 0;
-  std::int64_t length() const { return end - begin; }
-};
-
 /// The windows over `inputs` inputs: input i predicts id i + 1.
 std::vector<Window> cut_windows(std::int64_t inputs, std::int64_t context, std::int64_t stride) {
   std::vector<Window> windows;
@@ -43,36 +36,6 @@ std::vector<Window> cut_windows(std::int64_t inputs, std::int64_t context, std::
   }
   return windows;
 }
-
-/// Evaluates windows of one length together and adds up the losses of what counts.
-class WindowBatch {
- public:
-  WindowBatch(model::Gpt2& model, std::span<const std::int32_t> ids) : model_(model), ids_(ids) {}
-
-  /// Adds the windows' losses to `sum`, in the text's order.
-  void add_losses(std::span<const Window> windows, double& sum) {
-    const std::int64_t length = windows.front().length();
-    inputs_.clear();
-    targets_.clear();
-    for (const Window& window : windows) {
-      for (std::int64_t i = window.begin; i < window.end; ++i) {
-        inputs_.push_back(ids_[static_cast<std::size_t>(i)]);
-        targets_.push_back(i < window.scored_from ? kernels::kIgnoredTarget
-                                                  : ids_[static_cast<std::size_t>(i + 1)]);
-      }
-    }
-    losses_.resize(inputs_.size());
-    model_.evaluate(inputs_, targets_, static_cast<std::int64_t>(windows.size()), length, losses_);
-    for (const float loss : losses_) sum += static_cast<double>(loss);
-  }
-
- private:
-  model::Gpt2& model_;
-  std::span<const std::int32_t> ids_;
-  std::vector<std::int32_t> inputs_;   // (B, T)
-  std::vector<std::int32_t> targets_;  // (B, T)
-  std::vector<float> losses_;          // (B, T)
-};
 
 /// Evaluates sequences of similar length together: shorter ones are padded at their end, which
 /// causality keeps from them, and the padding is not scored.
@@ -189,7 +152,9 @@ Perplexity perplexity(model::Gpt2& model, std::span<const std::int32_t> ids, std
   double sum = 0;
   for (std::size_t first = 0; first < windows.size();) {
     const std::size_t last = batch_end(windows, first);
-    batch.add_losses(std::span(windows).subspan(first, last - first), sum);
+    for (const float loss : batch.losses(std::span(windows).subspan(first, last - first))) {
+      sum += static_cast<double>(loss);
+    }
     if (progress) progress(windows[last - 1].end, inputs);
     first = last;
   }

@@ -5,25 +5,30 @@
 namespace model {
 
 void Gpt2::State::blocks_forward_cached(const Activations& a, ConstView ids,
-                                        std::span<KvCache* const> caches, std::int64_t rows) {
+                                        std::span<KvCache* const> caches,
+                                        std::span<const std::int64_t> counts) {
   const View res = a.block(0).res;
   positions.clear();
+  std::int64_t first = 0;
   for (std::size_t i = 0; i < caches.size(); ++i) {
-    const std::int64_t first = static_cast<std::int64_t>(i) * rows, position = caches[i]->length_;
+    const std::int64_t rows = counts[i], position = caches[i]->length_;
     for (std::int64_t t = 0; t < rows; ++t) {
       positions.push_back(static_cast<std::int32_t>(position + t));
     }
-    if (!masters) continue;
-    backend->embed_forward(res.rows(first, rows), ids.rows(first, rows), parameters.wte,
-                           parameters.wpe, rows, position);
+    if (masters) {
+      backend->embed_forward(res.rows(first, rows), ids.rows(first, rows), parameters.wte,
+                             parameters.wpe, rows, position);
+    }
+    first += rows;
   }
   if (!masters) {
     backend->embed_packed(res, ids, ids_view(positions), copies[0], parameters.wpe);
   }
   for (std::size_t layer = 0; layer < parameters.blocks.size(); ++layer) {
     cached.clear();
-    for (const KvCache* cache : caches) {
-      cached.push_back({cache->keys_[layer], cache->values_[layer], cache->length_, rows});
+    for (std::size_t i = 0; i < caches.size(); ++i) {
+      const KvCache& cache = *caches[i];
+      cached.push_back({cache.keys_[layer], cache.values_[layer], cache.length_, counts[i]});
     }
     block(a, layer);
   }
@@ -99,6 +104,34 @@ void Gpt2::logits(std::span<const std::int32_t> ids, std::span<float> logits) {
                          s.copies[0], vocab);
 }
 
+void Gpt2::logits_at(std::span<const std::int32_t> ids, std::int64_t batch, std::int64_t length,
+                     std::span<const std::int64_t> rows, std::span<float> logits) {
+  State& s = *state_;
+  check_length(length, config());
+  const std::int64_t vocab = config().vocab_size, all = batch * length;
+  const auto count = static_cast<std::int64_t>(rows.size());
+  if (batch < 1 || count < 1) {
+    base::fail("logits_at: expected a batch and rows, got {} and {}", batch, count);
+  }
+  check_count("ids", ids.size(), all);
+  check_count("logits", logits.size(), count * vocab);
+  check_ids("id", ids, 0, vocab);
+  if (rows.front() < 0 || rows.back() >= all ||
+      std::ranges::adjacent_find(rows, std::greater_equal()) != rows.end()) {
+    base::fail("logits_at: rows: expected 0 to {}, ascending", all - 1);
+  }
+  const Activations& a = s.inference.use(config(), s.backend->compute_type(), batch, length);
+  s.blocks_forward(a, ids_view(ids), length);
+  // Rows side by side go together. None is written to where a later one is still to be read.
+  for (std::size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
+    const auto run = [&] { return static_cast<std::int64_t>(end - begin); };
+    while (end < rows.size() && rows[end] == rows[begin] + run()) ++end;
+    s.final_norm(a, static_cast<std::int64_t>(begin), rows[begin], run());
+  }
+  s.backend->head_logits(floats_view(logits, {count, vocab}), a.normed.rows(0, count), s.copies[0],
+                         vocab);
+}
+
 // ---- generation -------------------------------------------------------------------------------
 
 namespace {
@@ -139,7 +172,7 @@ void Gpt2::decode(KvCache& cache, std::span<const std::int32_t> ids, std::span<f
   s.make_room(cache, length);
   const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, length);
   KvCache* const caches[] = {&cache};
-  s.blocks_forward_cached(a, ids_view(ids), caches, length);
+  s.blocks_forward_cached(a, ids_view(ids), caches, {&length, 1});
   cache.length_ += length;
   s.backend->head_logits(floats_view(logits, {1, vocab}), s.final_norm(a, 0, length - 1, 1),
                          s.copies[0], vocab);
@@ -154,10 +187,34 @@ void Gpt2::decode_batch(std::span<KvCache* const> caches, std::span<const std::i
   check_decode(config(), ids, caches.size(), logits);
   for (KvCache* cache : caches) s.make_room(*cache, 1);
   const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, count);
-  s.blocks_forward_cached(a, ids_view(ids), caches, 1);
+  s.ones.assign(caches.size(), 1);
+  s.blocks_forward_cached(a, ids_view(ids), caches, s.ones);
   for (KvCache* cache : caches) ++cache->length_;
   s.backend->head_logits(floats_view(logits, {count, vocab}), s.final_norm(a, 0, 0, count),
                          s.copies[0], vocab);
+}
+
+double Gpt2::evaluate_cached(std::span<KvCache* const> caches, std::span<const std::int64_t> counts,
+                             std::span<const std::int32_t> ids,
+                             std::span<const std::int32_t> targets, std::span<float> losses) {
+  State& s = *state_;
+  std::int64_t rows = 0;
+  for (const std::int64_t count : counts) {
+    if (count < 1) base::fail("evaluate_cached: counts: expected 1 or more each, got {}", count);
+    rows += count;
+  }
+  if (rows < 1) base::fail("evaluate_cached: expected at least one sequence");
+  check_count("counts", counts.size(), static_cast<std::int64_t>(caches.size()));
+  check_count("ids", ids.size(), rows);
+  check_count("targets", targets.size(), rows);
+  check_count("losses", losses.size(), rows);
+  check_ids("id", ids, 0, config().vocab_size);
+  check_ids("target", targets, kernels::kIgnoredTarget, config().vocab_size);
+  for (std::size_t i = 0; i < caches.size(); ++i) s.make_room(*caches[i], counts[i]);
+  const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, rows);
+  s.blocks_forward_cached(a, ids_view(ids), caches, counts);
+  for (std::size_t i = 0; i < caches.size(); ++i) caches[i]->length_ += counts[i];
+  return s.scored_losses(a, targets, rows, losses);
 }
 
 }  // namespace model

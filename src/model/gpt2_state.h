@@ -46,6 +46,7 @@ struct Gpt2::State {
   // Of the pass that is being computed:
   std::vector<std::int32_t> positions;     // (N)
   std::vector<kernels::CacheRows> cached;  // (S), of one layer; empty: whole sequences
+  std::vector<std::int64_t> ones;          // (S), of decode_batch()
   struct Range {
     std::int64_t row, count;
   };
@@ -61,9 +62,9 @@ struct Gpt2::State {
   /// a.branch, not yet added.
   void blocks_forward(const Activations& a, ConstView ids, std::int64_t length,
                       const Masks& masks = {});
-  /// The same for `rows` new positions of each cached sequence; rows of `ids` in their order.
+  /// The same for counts[i] new positions of each cached sequence; rows of `ids` in their order.
   void blocks_forward_cached(const Activations& a, ConstView ids, std::span<KvCache* const> caches,
-                             std::int64_t rows);
+                             std::span<const std::int64_t> counts);
   /// Checks a cache, and gives it room for `rows` more positions.
   void make_room(KvCache& cache, std::int64_t rows) const;
   void block(const Activations& a, std::size_t layer, const Masks& masks = {});

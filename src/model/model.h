@@ -350,6 +350,15 @@ class Gpt2 {
                   std::int64_t batch, std::int64_t length, std::span<float> losses);
   /// Logits of every position of one sequence. logits: (T, V) values, T = ids.size() <= context.
   void logits(std::span<const std::int32_t> ids, std::span<float> logits);
+  /// Logits of some rows of a (B, T) batch. rows: of the B*T, ascending. logits: (rows, V).
+  void logits_at(std::span<const std::int32_t> ids, std::int64_t batch, std::int64_t length,
+                 std::span<const std::int64_t> rows, std::span<float> logits);
+  /// evaluate() of ids that go on from what is cached, and are appended to it: counts[i] of them,
+  /// one or more, in the i-th of S sequences, side by side. What a sequence gets does not depend on
+  /// the others, not by a bit. Throws Error when one would go past the context.
+  double evaluate_cached(std::span<KvCache* const> caches, std::span<const std::int64_t> counts,
+                         std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
+                         std::span<float> losses);
 
   // ---- generation -----------------------------------------------------------------------------
 

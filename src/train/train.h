@@ -49,7 +49,7 @@ struct DataMix {
 
 /// What the user asked for, by flags or by a config file, under the same names (learning_rate is
 /// "lr", the rest as spelled, with dashes). An absent value is chosen by resolve()'s rules; a
-/// present one is never changed. All values present is what RUN/train.json holds.
+/// present one is never changed. All values that apply are what RUN/train.json holds.
 struct Options {
   std::optional<DataMix> data;
   std::optional<base::Path> out;      ///< the run directory

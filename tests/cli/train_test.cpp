@@ -267,6 +267,9 @@ TEST_F(TrainCommand, TellsWrongUsageFromWrongValues) {
   usage({"--epochs", "1"}, "--epochs");
   usage({"--init", "model"}, "--init");
   usage({"--threads", "0"}, "--threads");
+  usage({"--dropout", "1.5"}, "--dropout");
+  usage({"--label-smoothing", "-0.1"}, "--label-smoothing");
+  usage({"--z-loss", "-1"}, "--z-loss");
   usage({"--preset", "huge"}, "--preset");
   expect_failure(train_command({"--out", folder_ / "run"}), 2, "--data is required");
   expect_failure(train_command({"--data", folder_ / "data"}), 2, "--out is required");

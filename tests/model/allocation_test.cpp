@@ -87,7 +87,7 @@ TEST_P(Allocation, NoneAfterTheFirstStep) {
     model.decode(cache, std::span(ids).first(5), logits);
     model.decode(cache, std::span(ids).subspan(5, 1), logits);
   };
-  model.prepare_training(batch, length);
+  model.prepare_training(batch, length, model::Recompute::kNone, {.dropout = 0.1F, .loss = {}});
   step(1);
   const std::int64_t before = allocations;
   step(2);

@@ -352,7 +352,8 @@ TEST(Training, AnAverageFollowsAndChangesPlaces) {
 TEST(Memory, MuonNeedsNoSecondMomentsOfTheBlocksMatrices) {
   const auto backend = kernels::make_backend(kernels::Device::kCpu, DType::kBf16);
   const auto plan = [&](Optimizer optimizer, bool average) {
-    return Gpt2::plan(kConfig, *backend, 2, 12, true, model::Recompute::kNone, {}, optimizer, average);
+    return Gpt2::plan(kConfig, *backend, 2, 12, true, model::Recompute::kNone, {}, optimizer,
+                      average);
   };
   const model::MemoryPlan adamw = plan(Optimizer::kAdamW, false);
   const model::MemoryPlan muon = plan(Optimizer::kMuon, true);

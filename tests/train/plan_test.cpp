@@ -2,6 +2,7 @@
 
 #include "train/plan.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "expect_error.h"
@@ -43,6 +44,8 @@ TEST(Plan, KeepsItsDefaultsOnLargeData) {
 
 TEST(Plan, MakesEveryOptionEffective) {
   Options o;
+  o.schedule = Schedule::kWsd;  // with which its own options go
+  o.optimizer = model::Optimizer::kMuon;
   plan_of(o, 1'000'000);
   o.init = o.out = "x";
   o.data = base::Path("x");
@@ -52,6 +55,43 @@ TEST(Plan, MakesEveryOptionEffective) {
   for_each_option([&](const char* name, auto member, OnResume) {
     EXPECT_TRUE((o.*member).has_value()) << name;
   });
+}
+
+TEST(Plan, LeavesWhatBelongsToOtherChoicesAbsent) {
+  Options o;
+  plan_of(o, 1'000'000);
+  EXPECT_EQ(o.optimizer, model::Optimizer::kAdamW);
+  EXPECT_EQ(o.ema, 0.0);
+  EXPECT_FALSE(o.muon_learning_rate || o.muon_momentum || o.decay_steps || o.decay_shape);
+  o.muon_learning_rate = 0.01;
+  EXPECT_EQ(refusal(o), "--muon-lr belongs to --optimizer muon; drop it or choose that");
+  Options decaying;
+  decaying.decay_steps = 0.5;
+  EXPECT_EQ(refusal(decaying),
+            "--decay-steps belongs to --lr-schedule wsd; drop it or choose that");
+}
+
+TEST(Plan, DecaysOverAShareOrANumberOfSteps) {
+  Options share;
+  share.schedule = Schedule::kWsd;
+  share.steps = 101;
+  Options half = share, number = share, all = share;
+  EXPECT_EQ(plan_of(share, 1'000'000).decay_steps, 21);
+  EXPECT_EQ(share.decay_steps, 0.2);
+  EXPECT_EQ(share.decay_shape, DecayShape::kSqrt);
+  EXPECT_EQ(share.min_learning_rate, 0.0);
+  half.decay_steps = 0.5;
+  EXPECT_EQ(plan_of(half, 1'000'000).decay_steps, 51);
+  number.decay_steps = 37;
+  EXPECT_EQ(plan_of(number, 1'000'000).decay_steps, 37);
+  all.warmup_steps = 11;
+  all.decay_steps = 0.99;  // no more than what the warmup leaves
+  EXPECT_EQ(plan_of(all, 1'000'000).decay_steps, 90);
+  all.decay_steps = 91;
+  EXPECT_EQ(refusal(all), "--decay-steps 91 is more than the 90 steps after the warmup of 11");
+  all.decay_steps = 1.5;
+  EXPECT_EQ(refusal(all),
+            "--decay-steps: expected a whole number, or a share of all steps below 1, got 1.5");
 }
 
 TEST(Plan, LowersDefaultsToAHundredthOfTheDataInWholeMicroBatches) {
@@ -222,6 +262,12 @@ TEST(Plan, NamesEachValueOutOfRange) {
             "--weight-decay: expected a number of at least 0, got -0.5");
   EXPECT_EQ(with(&Options::grad_clip, -0.5),
             "--grad-clip: expected a number of at least 0, got -0.5");
+  EXPECT_EQ(with(&Options::dropout, 1.0), "--dropout: expected at least 0 and below 1, got 1");
+  EXPECT_EQ(with(&Options::dropout, -0.5), "--dropout: expected at least 0 and below 1, got -0.5");
+  EXPECT_THAT(with(&Options::dropout, 0.99999999999), testing::HasSubstr("below 1"));
+  EXPECT_EQ(with(&Options::label_smoothing, 1.5), "--label-smoothing: expected 0 to 1, got 1.5");
+  EXPECT_EQ(with(&Options::z_loss, -1e-4),
+            "--z-loss: expected a number of at least 0, got -0.0001");
   EXPECT_EQ(with(&Options::threads, 0), "--threads: expected 1 to 1024, got 0");
   EXPECT_EQ(with(&Options::steps, 0), "--steps: expected at least 1, got 0");
   EXPECT_EQ(with(&Options::epochs, 0.0), "--epochs: expected more than 0, got 0");

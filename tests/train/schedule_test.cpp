@@ -44,6 +44,31 @@ TEST(Schedule, ReachesTheMinimumAtTheEnd) {
   EXPECT_DOUBLE_EQ(learning_rate_at(Schedule::kLinear, 28, 100, 4, 1.0, 0.1), 0.775);
 }
 
+TEST(Schedule, WarmsUpIsStableAndDecays) {
+  const auto rate = [](std::int64_t step, DecayShape shape) {
+    return learning_rate_at(Schedule::kWsd, step, 100, 4, 1.0, 0.2, {16, shape});
+  };
+  for (const DecayShape shape : {DecayShape::kSqrt, DecayShape::kLinear}) {
+    EXPECT_DOUBLE_EQ(rate(0, shape), 0.25);
+    EXPECT_DOUBLE_EQ(rate(4, shape), 1.0);
+    EXPECT_DOUBLE_EQ(rate(84, shape), 1.0);
+    EXPECT_DOUBLE_EQ(rate(100, shape), 0.2);
+  }
+  EXPECT_DOUBLE_EQ(rate(88, DecayShape::kSqrt), 0.2 + 0.8 * 0.5);  // a quarter of the way: 1 - 1/2
+  EXPECT_DOUBLE_EQ(rate(93, DecayShape::kSqrt), 0.2 + 0.8 * 0.25);
+  EXPECT_DOUBLE_EQ(rate(88, DecayShape::kLinear), 0.8);
+  EXPECT_DOUBLE_EQ(rate(96, DecayShape::kLinear), 0.4);
+  EXPECT_DOUBLE_EQ(learning_rate_at(Schedule::kWsd, 99, 100, 4, 1.0, 0.2), 1.0) << "no decay";
+}
+
+TEST(Average, ForgetsTheFirstWeightsSoon) {
+  EXPECT_DOUBLE_EQ(average_decay_at(0.99, 0), 0.1);
+  EXPECT_DOUBLE_EQ(average_decay_at(0.99, 8), 0.5);
+  EXPECT_DOUBLE_EQ(average_decay_at(0.99, 890), 0.99);
+  EXPECT_DOUBLE_EQ(average_decay_at(0.99, 100'000), 0.99);
+  EXPECT_DOUBLE_EQ(average_decay_at(0, 5), 0);
+}
+
 TEST(Schedule, IsFiniteWithoutWarmupAndWithNothingElse) {
   EXPECT_DOUBLE_EQ(learning_rate_at(Schedule::kCosine, 0, 1, 0, 1.0, 0.1), 1.0);
   EXPECT_DOUBLE_EQ(learning_rate_at(Schedule::kCosine, 4, 5, 5, 1.0, 0.1), 1.0);

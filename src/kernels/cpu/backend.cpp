@@ -530,7 +530,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Products> head_products_;  // null: products_ serve the head too
   Scratch scratch_;
   Attention attention_;
-  std::optional<MuonStep> muon_;    // where weights are no integers
+  std::optional<MuonStep> muon_;     // where weights are no integers
   std::optional<LowRank> low_rank_;  // likewise
 };
 
