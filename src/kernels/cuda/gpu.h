@@ -75,6 +75,7 @@ __device__ inline float exp2_fast(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+__device__ inline int minimum(int a, int b) { return a < b ? a : b; }
 __device__ inline float reciprocal_sqrt(float x) { return rsqrtf(x); }
 __device__ inline float divide_fast(float a, float b) { return __fdividef(a, b); }
 

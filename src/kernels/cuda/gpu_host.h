@@ -25,6 +25,9 @@
 struct alignas(8) float2 {
   float x, y;
 };
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
 struct alignas(16) float4 {
   float x, y, z, w;
 };
@@ -33,6 +36,7 @@ struct alignas(16) uint4 {
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 namespace kernels::gpu {
@@ -88,6 +92,7 @@ inline std::uint32_t pack_bf16(float low, float high) {
 inline float bf16_low(std::uint32_t pair) { return std::bit_cast<float>(pair << 16); }
 inline float bf16_high(std::uint32_t pair) { return std::bit_cast<float>(pair & 0xFFFF0000U); }
 inline float exp2_fast(float x) { return std::exp2(x); }
+inline int minimum(int a, int b) { return a < b ? a : b; }
 inline float reciprocal_sqrt(float x) { return 1.0F / std::sqrt(x); }
 inline float divide_fast(float a, float b) { return a / b; }
 
