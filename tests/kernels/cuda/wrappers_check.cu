@@ -55,7 +55,7 @@ const Case mma("wrapper: mma", check_mma);
 
 /// Row i of matrix m is the eight numbers 64 m + 8 i ...; out[lane][register][half].
 __global__ void load_matrix_alone(std::uint16_t* out, bool transposed) {
-  GPU_SHARED(matrices, alignas(16) uint4[32]);
+  GPU_SHARED(matrices, uint4[32]);
   const unsigned lane = threadIdx.x;
   const unsigned first = lane * 8;
   const auto pair = [](unsigned x) { return x | (x + 1) << 16; };
