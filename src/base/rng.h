@@ -27,6 +27,19 @@ inline std::uint64_t random_bits(std::uint64_t seed, std::uint64_t stream, std::
   return mix64(key + (index + 1) * kGolden);
 }
 
+/// 32 uniform random bits for (key, index), where `key` is itself random (random_bits()): cheap
+/// enough to draw one for each element of a tensor, in lanes of 32 bits.
+/// Source: the rounds of Chris Wellons' "lowbias32" (nullprogram.com/blog/2018/07/31), with the
+/// key's low half added before the first and its high half before the second, so that indices under
+/// two keys do not run through the same values in another order.
+inline std::uint32_t random_bits32(std::uint64_t key, std::uint32_t index) {
+  std::uint32_t x = static_cast<std::uint32_t>(key) + index;
+  x = (x ^ (x >> 16)) * 0x7feb352dU;
+  x += static_cast<std::uint32_t>(key >> 32);
+  x = (x ^ (x >> 15)) * 0x846ca68bU;
+  return x ^ (x >> 16);
+}
+
 /// Uniform in [0, 1), 53 bits.
 inline double random_uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
   return static_cast<double>(random_bits(seed, stream, index) >> 11) * 0x1.0p-53;

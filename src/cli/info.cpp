@@ -227,6 +227,18 @@ Report describe_run(const base::Path& folder) {
   report.json["steps_planned"] = run.steps_planned;
   report.json["steps_done"] = done;
   report.row("steps", fmt::format("{} of {} done", done, run.steps_planned));
+  const char* const state = run.running ? "running" : run.finished ? "finished" : "stopped";
+  report.json["state"] = state;
+  report.row("state",
+             run.running || run.finished
+                 ? std::string(state)
+                 : fmt::format("{}; go on: gpt2 train --out {} --resume", state, folder.string()));
+  report.json["tokens_per_second"] = run.tokens_per_second ? Json(*run.tokens_per_second) : Json();
+  report.json["seconds_left"] = run.seconds_left ? Json(*run.seconds_left) : Json();
+  if (run.tokens_per_second && !run.finished) {
+    report.row("speed", fmt::format("{} tokens/s, {} left", human_count(*run.tokens_per_second),
+                                    human_duration(*run.seconds_left)));
+  }
   if (run.last_step) {
     report.json["last_step"] = {{"step", run.last_step->step},
                                 {"loss", run.last_step->loss},

@@ -28,6 +28,7 @@ struct TrainCommand {
   train::Options options;
   std::vector<std::string> data;
   std::optional<std::string> out, init, config, max_time, schedule, precision, recompute, order;
+  std::optional<std::string> optimizer, decay_shape;
 };
 
 double now_seconds() {
@@ -73,6 +74,9 @@ void add_run_options(CLI::App& command, TrainCommand& t) {
       ->check(kFromZero);
   command.add_option("--keep-checkpoints", o.keep_checkpoints, "Newest to keep (3); 0: all")
       ->check(kFromZero);
+  command
+      .add_option("--keep-every", o.keep_every, "Keep those of every so many steps too (0: none)")
+      ->check(kFromZero);
   command.add_option("--seed", o.seed, "Of initialisation and order (1337)");
   command.add_option("--threads", o.threads, "Default: every processor this process may use")
       ->check(CLI::Range(1, 1024));
@@ -96,6 +100,37 @@ void add_model_shape(CLI::App& command, TrainCommand& t) {
       ->check(kFromOne);
 }
 
+void add_guard_options(CLI::App& command, TrainCommand& t) {
+  train::Options& o = t.options;
+  command.add_flag("--spike-guard,!--no-spike-guard", o.spike_guard,
+                   "Skip updates whose loss or gradient norm is far above the recent ones (on)");
+  command.add_option("--spike-window", o.spike_window, "Updates it compares with (128)")
+      ->check(CLI::Range(std::int64_t{100}, INT64_MAX, "AT LEAST 100"));
+  command.add_option("--spike-z", o.spike_z, "Standard deviations above their mean (6)")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--spike-rollback", o.spike_rollback,
+                  "Spikes in a row that lead back to the last checkpoint, and past their data (5)")
+      ->check(kFromOne);
+}
+
+void add_optimizer_options(CLI::App& command, TrainCommand& t) {
+  train::Options& o = t.options;
+  command
+      .add_option("--optimizer", t.optimizer,
+                  "adamw (default), or muon for the blocks' matrices with adamw for the rest")
+      ->check(one_of(train::optimizer_names()));
+  command.add_option("--muon-lr", o.muon_learning_rate, "Peak learning rate of these (0.01)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--muon-momentum", o.muon_momentum, "Muon's momentum (0.95)")
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      .add_option("--ema", o.ema,
+                  "Decay of an average of the weights that validation, samples and OUT/model take "
+                  "(0: none)")
+      ->check(CLI::Range(0.0, 1.0));
+}
+
 void add_step_options(CLI::App& command, TrainCommand& t) {
   train::Options& o = t.options;
   command.add_option("--micro-batch", o.micro_batch, "Windows computed at once (16)")
@@ -107,13 +142,30 @@ void add_step_options(CLI::App& command, TrainCommand& t) {
       ->check(CLI::NonNegativeNumber);
   command.add_option("--warmup-steps", o.warmup_steps, "Steps of linear warmup (700)")
       ->check(kFromZero);
-  command.add_option("--lr-schedule", t.schedule, "cosine (default), linear or constant")
+  command.add_option("--lr-schedule", t.schedule, "cosine (default), linear, constant or wsd")
       ->check(one_of(train::schedule_names()));
+  command
+      .add_option("--decay-steps", o.decay_steps,
+                  "Last steps of wsd, in which the rate falls; below 1: their share (0.2)")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--decay-shape", t.decay_shape, "How it falls: sqrt (default) or linear")
+      ->check(one_of(train::decay_shape_names()));
   command.add_option("--weight-decay", o.weight_decay, "Of matrices and embeddings (0.1)")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--beta1", o.beta1, "AdamW's (0.9)")->check(CLI::Range(0.0, 1.0));
   command.add_option("--beta2", o.beta2, "AdamW's (0.95)")->check(CLI::Range(0.0, 1.0));
   command.add_option("--grad-clip", o.grad_clip, "Largest gradient norm (1); 0: no clipping")
+      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--dropout", o.dropout,
+                  "Of embeddings, branches and attention, from 0 (default) to below 1: for data "
+                  "seen many times")
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      .add_option("--label-smoothing", o.label_smoothing,
+                  "Part of each target spread over all tokens (0)")
+      ->check(CLI::Range(0.0, 1.0));
+  command.add_option("--z-loss", o.z_loss, "Weight of log^2 Z in the gradient (0); PaLM's: 1e-4")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--precision", t.precision, "bf16 (default) or fp32")
       ->check(one_of(train::precision_names()));
@@ -151,6 +203,8 @@ train::Options gather(const TrainCommand& t) {
   if (t.out) flags.out = *t.out;
   if (t.init) flags.init = *t.init;
   if (t.schedule) flags.schedule = train::schedule_names().at(*t.schedule);
+  if (t.decay_shape) flags.decay_shape = train::decay_shape_names().at(*t.decay_shape);
+  if (t.optimizer) flags.optimizer = train::optimizer_names().at(*t.optimizer);
   if (t.precision) flags.precision = train::precision_names().at(*t.precision);
   if (t.recompute) flags.recompute = train::recompute_names().at(*t.recompute);
   if (t.order) flags.order = train::order_names().at(*t.order);
@@ -229,6 +283,18 @@ void print_header(const CommonOptions& common, const train::Trainer& trainer,
                    plan.learning_rate, plan.min_learning_rate,
                    name_in(train::schedule_names(), *o.schedule), plan.warmup_steps,
                    *o.weight_decay, *o.beta1, *o.beta2, *o.grad_clip));
+  if (*o.dropout > 0 || *o.label_smoothing > 0 || *o.z_loss > 0) {
+    line("against", fmt::format("overfitting: dropout {}, label smoothing {}, z-loss {}",
+                                *o.dropout, *o.label_smoothing, *o.z_loss));
+  }
+  if (o.optimizer == model::Optimizer::kMuon) {
+    line("muon", fmt::format("lr {:g}, momentum {} for the blocks' matrices", *o.muon_learning_rate,
+                             *o.muon_momentum));
+  }
+  if (*o.ema > 0) {
+    line("ema",
+         fmt::format("{}: validation, samples and the model are of averaged weights", *o.ema));
+  }
   line("every", fmt::format("validation {} ({} windows), samples {}, checkpoints {}",
                             every(plan.validate_every), plan.validation_windows,
                             every(plan.sample_every), every(plan.checkpoint_every)));
@@ -398,6 +464,8 @@ void add_train(CLI::App& app) {
   add_run_options(*command, *state);
   add_model_shape(*command, *state);
   add_step_options(*command, *state);
+  add_optimizer_options(*command, *state);
+  add_guard_options(*command, *state);
   command->footer(
       "Defaults that do not fit small data are lowered, and said: micro-batch and batch-tokens to\n"
       "at most a hundredth of the training tokens, warmup to a twentieth of the steps. All\n"

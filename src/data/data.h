@@ -50,8 +50,9 @@ class TokenStream {
   std::int64_t count_learnt(std::int64_t first, std::int64_t count) const;
 
   /// Begins to compare every shard with the manifest's checksum, once, on a thread that takes
-  /// little of the machine. A read() after damage was found throws Error naming the shard. Without
-  /// a manifest there is nothing to compare with.
+  /// little of the machine. From then on a read() of a shard that was not compared yet compares it
+  /// first, and one after damage was found throws Error naming the shard: no damaged token is ever
+  /// given out. Without a manifest there is nothing to compare with.
   void check_in_background();
   /// Waits for the end of that check; true when it found no damage.
   bool wait_for_check() const;

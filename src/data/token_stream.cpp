@@ -5,6 +5,7 @@
 #include <cassert>
 #include <chrono>
 #include <iterator>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -45,10 +46,18 @@ constexpr auto kCheckPause = std::chrono::milliseconds(10);
 
 }  // namespace
 
-/// A check under way. Shards are mapped a second time, so that the stream may go before it.
+/// A check under way: a thread goes through the shards, and whoever wants to read one that it has
+/// not come to yet checks that one first, so that no token is used unchecked. Shards are mapped a
+/// second time, so that the stream may go before the check.
 struct TokenStream::Check {
+  explicit Check(std::size_t shards) : done(shards) {}
+
+  base::Path folder;
+  std::vector<ShardInfo> infos;
+  std::vector<std::atomic<bool>> done;  // of each shard: nothing is left to check
   std::atomic<bool> damaged{false};
   std::atomic<bool> stop{false};
+  std::mutex checking;  // while `message` and `done` are being decided
   std::string message;  // set before `damaged`
   base::BackgroundTask task;
 
@@ -57,8 +66,8 @@ struct TokenStream::Check {
     task = base::BackgroundTask();
   }
 
-  /// False when asked to stop.
-  bool check(const base::Path& path, std::uint32_t crc32c, std::string_view kind) {
+  /// Compares one file with its checksum; with pauses where nobody waits. False when asked to stop.
+  bool check(const base::Path& path, std::uint32_t crc32c, std::string_view kind, bool pauses) {
     const base::MappedFile file(path);
     std::uint32_t crc = 0;
     for (auto left = file.bytes(); !left.empty();) {
@@ -66,9 +75,11 @@ struct TokenStream::Check {
       const auto part = left.first(std::min(left.size(), kCheckBytes));
       crc = base::crc32c(part, crc);
       left = left.subspan(part.size());
-      if (!left.empty()) std::this_thread::sleep_for(kCheckPause);
+      if (pauses && !left.empty()) std::this_thread::sleep_for(kCheckPause);
     }
     if (crc == crc32c) return true;
+    const std::lock_guard lock(checking);
+    if (damaged) return true;
     message = fmt::format(
         "{} {} is damaged: its CRC-32C is {:08x}, {} says {:08x}; run 'gpt2 verify', then "
         "'gpt2 prepare --restart'",
@@ -76,21 +87,31 @@ struct TokenStream::Check {
     damaged = true;
     return true;
   }
+
+  /// Checks a shard and its mask, unless that is done. False when asked to stop.
+  bool check_shard(std::size_t index, bool pauses) {
+    if (done[index]) return true;
+    const ShardInfo& info = infos[index];
+    if (!check(folder / info.file, info.crc32c, "shard", pauses)) return false;
+    if (info.mask_crc32c &&
+        !check(folder / mask_name(info.file), *info.mask_crc32c, "mask", pauses)) {
+      return false;
+    }
+    done[index] = true;
+    return true;
+  }
 };
 
 void TokenStream::check_in_background() {
   if (!manifest_ || check_ || shards_.empty()) return;
-  check_ = std::make_shared<Check>();
-  const auto infos = split_ == Split::kTrain ? manifest_->train : manifest_->validation;
-  check_->task = base::BackgroundTask(
-      [check = check_.get(), infos, folder = shards_.front().path().parent_path()] {
-        for (const ShardInfo& info : infos) {
-          if (check->damaged || !check->check(folder / info.file, info.crc32c, "shard")) return;
-          if (check->damaged || !info.mask_crc32c) continue;
-          const base::Path mask = folder / mask_name(info.file);
-          if (!check->check(mask, *info.mask_crc32c, "mask")) return;
-        }
-      });
+  check_ = std::make_shared<Check>(shards_.size());
+  check_->infos = split_ == Split::kTrain ? manifest_->train : manifest_->validation;
+  check_->folder = shards_.front().path().parent_path();
+  check_->task = base::BackgroundTask([check = check_.get()] {
+    for (std::size_t i = 0; i < check->infos.size(); ++i) {
+      if (check->damaged || !check->check_shard(i, /*pauses=*/true)) return;
+    }
+  });
 }
 
 bool TokenStream::wait_for_check() const {
@@ -158,9 +179,10 @@ std::pair<std::size_t, std::size_t> TokenStream::find(std::int64_t token) const 
 void TokenStream::read(std::int64_t first, std::int64_t vocab_size,
                        std::span<std::int32_t> out) const {
   assert(first >= 0 && first + std::ssize(out) <= tokens_);
-  if (check_ && check_->damaged) base::fail("{}", check_->message);
   while (!out.empty()) {
     const auto [index, skip] = find(first);
+    if (check_) check_->check_shard(index, /*pauses=*/false);
+    if (check_ && check_->damaged) base::fail("{}", check_->message);
     const auto source = shards_[index].tokens().subspan(skip);
     const std::size_t count = std::min(source.size(), out.size());
     for (std::size_t i = 0; i < count; ++i) {

@@ -3,6 +3,7 @@
 
 #include "kernels/kernels.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 
@@ -68,6 +69,11 @@ class Check {
       fail("{}: {}: the packed copy has no memory; lay out packed_bytes() for it", operation_,
            name);
     }
+  }
+  void dropout(const Dropout& dropout) const {
+    if (dropout.probability >= 0 && dropout.probability < 1) return;
+    fail("{}: dropout: expected a probability from 0 to below 1, got {}", operation_,
+         dropout.probability);
   }
   void backward_copy(std::string_view name, const Backend& backend,
                      const PackedWeight& weight) const {
@@ -211,8 +217,10 @@ void Backend::embed_packed(View x, ConstView ids, ConstView positions, const Pac
 }
 
 void Backend::embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe,
-                            std::int64_t length, std::int64_t first_position) {
+                            std::int64_t length, std::int64_t first_position,
+                            const Dropout& dropout) {
   const Check check("embed_forward");
+  check.dropout(dropout);
   check.rank("x", x, 2);
   const std::int64_t rows = x.dim(0);
   const std::int64_t channels = x.dim(1);
@@ -230,12 +238,13 @@ void Backend::embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe,
   check.ids("ids", ids, 0, wte.dim(0) - 1);
   // The rows of both tables, and x.
   const Timed timed(*this, "embed_forward", {.bytes = bytes_of({x, x, x})});
-  do_embed_forward(x, ids, wte, wpe, length, first_position);
+  do_embed_forward(x, ids, wte, wpe, length, first_position, dropout);
 }
 
-void Backend::embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
-                             std::int64_t length) {
+void Backend::embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids, std::int64_t length,
+                             const Dropout& dropout) {
   const Check check("embed_backward");
+  check.dropout(dropout);
   check.rank("dx", dx, 2);
   const std::int64_t rows = dx.dim(0);
   const std::int64_t channels = dx.dim(1);
@@ -251,15 +260,16 @@ void Backend::embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
   }
   check.ids("ids", ids, 0, dwte.dim(0) - 1);
   const Timed timed(*this, "embed_backward", {.bytes = 5 * bytes_of({dx})});
-  do_embed_backward(dwte, dwpe, dx, ids, length);
+  do_embed_backward(dwte, dwpe, dx, ids, length, dropout);
 }
 
 // ---- LayerNorm with the residual --------------------------------------------------------------
 
 void Backend::add_layernorm_forward(View res_out, View normed, View mean, View rstd,
                                     ConstView res_in, ConstView branch, ConstView gain,
-                                    ConstView bias) {
+                                    ConstView bias, const Dropout& dropout) {
   const Check check("add_layernorm_forward");
+  check.dropout(dropout);
   check.rank("res_out", res_out, 2);
   const std::int64_t rows = res_out.dim(0);
   const std::int64_t channels = res_out.dim(1);
@@ -277,19 +287,22 @@ void Backend::add_layernorm_forward(View res_out, View normed, View mean, View r
   }
   const Timed timed(*this, "add_layernorm_forward",
                     {.bytes = bytes_of({res_out, normed, res_in, branch})});
-  do_add_layernorm_forward(res_out, normed, mean, rstd, res_in, branch, gain, bias);
+  do_add_layernorm_forward(res_out, normed, mean, rstd, res_in, branch, gain, bias, dropout);
 }
 
 void Backend::add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias,
                                      ConstView dnormed, ConstView res, ConstView mean,
-                                     ConstView rstd, ConstView gain) {
+                                     ConstView rstd, ConstView gain, const Dropout& dropout) {
   const Check check("add_layernorm_backward");
+  check.dropout(dropout);
   check.rank("dres", dres, 2);
   const std::int64_t rows = dres.dim(0);
   const std::int64_t channels = dres.dim(1);
   check.tensor("dres", dres, DType::kF32, {rows, channels});
   if (!dres_copy.empty()) {
     check.tensor("dres_copy", dres_copy, compute_type_, {rows, channels});
+  } else if (dropout.active()) {
+    check.present("dres_copy", dres_copy);
   }
   check.tensor("dgain", dgain, DType::kF32, {channels});
   check.tensor("dbias", dbias, DType::kF32, {channels});
@@ -300,7 +313,7 @@ void Backend::add_layernorm_backward(View dres, View dres_copy, View dgain, View
   check.tensor("gain", gain, DType::kF32, {channels});
   const Timed timed(*this, "add_layernorm_backward",
                     {.bytes = bytes_of({dres, dres, dres_copy, dnormed, res})});
-  do_add_layernorm_backward(dres, dres_copy, dgain, dbias, dnormed, res, mean, rstd, gain);
+  do_add_layernorm_backward(dres, dres_copy, dgain, dbias, dnormed, res, mean, rstd, gain, dropout);
 }
 
 // ---- linear layers ----------------------------------------------------------------------------
@@ -368,8 +381,9 @@ void Backend::gelu_forward(View out, ConstView pre) {
 
 // ---- attention --------------------------------------------------------------------------------
 
-void Backend::attention_forward(View out, View lse, ConstView qkv) {
+void Backend::attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout) {
   const Check check("attention_forward");
+  check.dropout(dropout);
   const auto [rows, channels] = check.heads(lse, qkv);
   check.tensor("lse", lse, DType::kF32, lse.shape());
   check.tensor("qkv", qkv, compute_type_, {rows, 3 * channels});
@@ -378,12 +392,13 @@ void Backend::attention_forward(View out, View lse, ConstView qkv) {
   const Timed timed(
       *this, "attention_forward",
       {.flops = product_flops(rows, lse.dim(2), channels), .bytes = bytes_of({out, lse, qkv})});
-  do_attention_forward(out, lse, qkv);
+  do_attention_forward(out, lse, qkv, dropout);
 }
 
 void Backend::attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
-                                 ConstView lse) {
+                                 ConstView lse, const Dropout& dropout) {
   const Check check("attention_backward");
+  check.dropout(dropout);
   const auto [rows, channels] = check.heads(lse, qkv);
   check.tensor("lse", lse, DType::kF32, lse.shape());
   check.tensor("qkv", qkv, compute_type_, {rows, 3 * channels});
@@ -394,7 +409,7 @@ void Backend::attention_backward(View dqkv, ConstView dout, ConstView qkv, Const
   const Timed timed(*this, "attention_backward",
                     {.flops = 2 * product_flops(rows, lse.dim(2), channels),
                      .bytes = bytes_of({dqkv, dout, qkv, out, lse})});
-  do_attention_backward(dqkv, dout, qkv, out, lse);
+  do_attention_backward(dqkv, dout, qkv, out, lse, dropout);
 }
 
 void Backend::attention_cached(View out, ConstView qkv, std::span<const CacheRows> sequences) {
@@ -447,8 +462,12 @@ void check_head(const Check& check, DType compute_type, const ConstView& losses,
 }  // namespace
 
 double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                          ConstView targets, std::int64_t vocab, float scale, Gradient gradient) {
+                          ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
+                          const LossOptions& options) {
   const Check check("head_loss");
+  if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1)) {
+    fail("head_loss: label_smoothing: expected 0 to 1, got {}", options.label_smoothing);
+  }
   check_trains("head_loss", weight_format_);
   check_head(check, compute_type_, losses, x, wte, targets, vocab);
   check.backward_copy("wte", *this, wte);
@@ -459,7 +478,7 @@ double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const Pa
                      .bytes = bytes_of({dx, dwte, read_first(dwte, gradient), x}) +
                               Timed::copies_bytes(*this, wte, /*both=*/true)},
                     &wte);
-  return do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient);
+  return do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient, options);
 }
 
 double Backend::head_loss_forward(View losses, ConstView x, const PackedWeight& wte,
@@ -470,7 +489,7 @@ double Backend::head_loss_forward(View losses, ConstView x, const PackedWeight& 
                     {.flops = product_flops(x.dim(0), wte.inputs, vocab),
                      .bytes = bytes_of({x}) + Timed::copies_bytes(*this, wte, /*both=*/false)},
                     &wte);
-  return do_head_loss(losses, {}, {}, x, wte, targets, vocab, 0.0F, Gradient::kAdd);
+  return do_head_loss(losses, {}, {}, x, wte, targets, vocab, 0.0F, Gradient::kAdd, {});
 }
 
 void Backend::head_logits(View logits, ConstView x, const PackedWeight& wte, std::int64_t vocab) {
@@ -490,8 +509,34 @@ void Backend::head_logits(View logits, ConstView x, const PackedWeight& wte, std
 
 // ---- optimizer --------------------------------------------------------------------------------
 
+namespace {
+
+/// The checks of what an optimizer renews beside a parameter.
+void check_renewed(const Check& check, std::string_view operation, const Backend& backend,
+                   const View& parameter, const PackedWeight* copies, const Average& average) {
+  if (copies != nullptr) {
+    check_trains(operation, backend.weight_format());
+    check.weight("copies", *copies, copies->order);
+    check.tensor("parameter", parameter, DType::kF32, parameter_shape(*copies));
+  }
+  if (average.values.empty()) return;
+  check.tensor("average", average.values, DType::kF32, parameter.shape());
+  if (!(average.decay >= 0 && average.decay < 1)) {
+    fail("{}: average: expected a decay of at least 0 and below 1, got {}", operation,
+         average.decay);
+  }
+}
+
+/// Bytes of what an optimizer renews beside a parameter.
+double renewed_bytes(const Backend& backend, const PackedWeight* copies, const Average& average) {
+  return 2 * bytes_of({average.values}) +
+         (copies == nullptr ? 0 : Timed::copies_bytes(backend, *copies, /*both=*/true));
+}
+
+}  // namespace
+
 void Backend::adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                         const PackedWeight* copies) {
+                         const PackedWeight* copies, const Average& average) {
   const Check check("adamw_step");
   const Shape shape = parameter.shape();
   check.tensor("parameter", parameter, DType::kF32, shape);
@@ -499,17 +544,43 @@ void Backend::adamw_step(View parameter, ConstView gradient, View m, View v, con
   check.tensor("m", m, DType::kF32, shape);
   check.tensor("v", v, DType::kF32, shape);
   if (hyper.step < 1) fail("adamw_step: step: expected 1 or more, got {}", hyper.step);
-  if (copies != nullptr) {
-    check_trains("adamw_step", weight_format_);
-    check.weight("copies", *copies, copies->order);
-    check.tensor("parameter", parameter, DType::kF32, parameter_shape(*copies));
-  }
+  check_renewed(check, "adamw_step", *this, parameter, copies, average);
   // Parameter and moments are read and written, the gradient is read.
-  const Timed timed(
-      *this, copies == nullptr ? "adamw_step" : "adamw_step and packing",
-      {.bytes = 7 * bytes_of({parameter}) +
-                (copies == nullptr ? 0 : Timed::copies_bytes(*this, *copies, /*both=*/true))});
-  do_adamw_step(parameter, gradient, m, v, hyper, copies);
+  const Timed timed(*this, copies == nullptr ? "adamw_step" : "adamw_step and packing",
+                    {.bytes = 7 * bytes_of({parameter}) + renewed_bytes(*this, copies, average)});
+  do_adamw_step(parameter, gradient, m, v, hyper, copies, average);
+}
+
+void Backend::muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                        const PackedWeight* copies, const Average& average) {
+  const Check check("muon_step");
+  check_trains("muon_step", weight_format_);
+  check.rank("parameter", parameter, 2);
+  const Shape shape = parameter.shape();
+  check.tensor("parameter", parameter, DType::kF32, shape);
+  check.tensor("gradient", gradient, DType::kF32, shape);
+  check.tensor("m", m, DType::kF32, shape);
+  if (hyper.parts < 1 || shape[1] % hyper.parts != 0) {
+    fail("muon_step: parts: expected a divisor of the {} columns, got {}", shape[1], hyper.parts);
+  }
+  check_renewed(check, "muon_step", *this, parameter, copies, average);
+  const std::int64_t columns = shape[1] / hyper.parts;
+  const std::int64_t small = std::min(shape[0], columns);
+  const std::int64_t large = std::max(shape[0], columns);
+  const double iteration =
+      2 * product_flops(small, small, large) +  // S, and its polynomial times X
+      product_flops(small, small, small);       // S S
+  const Timed timed(*this, "muon_step",
+                    {.flops = kMuonIterations * static_cast<double>(hyper.parts) * iteration,
+                     .bytes = 5 * bytes_of({parameter}) + renewed_bytes(*this, copies, average)},
+                    copies);
+  do_muon_step(parameter, gradient, m, hyper, copies, average);
+}
+
+std::size_t Backend::muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                          std::int64_t parts) const {
+  check_trains("muon_workspace_bytes", weight_format_);
+  return do_muon_workspace_bytes(rows, columns, parts);
 }
 
 // ---- backends ---------------------------------------------------------------------------------

@@ -33,6 +33,12 @@ using base::View;
 
 /// LayerNorm's epsilon, GPT-2's own.
 inline constexpr float kLayerNormEpsilon = 1e-5F;
+/// The polynomial of Muon's iteration, X = a X + (b S + c S S) X, and how often it is applied: the
+/// steepest at 0 that keeps singular values near 1 (Jordan 2024). A norm below the floor counts as
+/// the floor.
+inline constexpr double kMuonA = 3.4445, kMuonB = -4.7750, kMuonC = 2.0315;
+inline constexpr int kMuonIterations = 5;
+inline constexpr double kMuonNormFloor = 1e-7;
 /// A target that is ignored by the loss.
 inline constexpr std::int32_t kIgnoredTarget = -1;
 
@@ -114,6 +120,29 @@ struct CacheRows {
   std::int64_t rows = 0;      ///< new rows: a prompt's, or one token's
 };
 
+/// Which elements of a tensor of rows become 0; the others are divided by 1 - p. Element i of row r
+/// is kept where
+///   base::random_bits32(base::random_bits(key, 0, r), i) >= round(p 2^32),
+/// the same on every backend, in the forward and the backward pass: masks are never stored.
+/// Source: Srivastava et al. 2014 (JMLR 15), scaled in training as PyTorch's.
+struct Dropout {
+  float probability = 0;       ///< p, in [0, 1); 0: everything is kept
+  std::uint64_t key = 0;       ///< of this tensor in this step of this run
+  std::int64_t first_row = 0;  ///< r of the first row: its number in the whole step
+
+  bool active() const { return probability > 0; }
+};
+
+/// What a loss's gradient has beside the cross entropy's.
+struct LossOptions {
+  /// E: the target's probability is 1 - E, and E / V is spread over all V tokens.
+  /// Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7; torch.nn.CrossEntropyLoss.
+  float label_smoothing = 0;
+  /// W: W lse^2 is added, which keeps log-sum-exps near 0.
+  /// Source: Chowdhery et al. 2022 (PaLM, arXiv:2204.02311), section 5.
+  float z_loss = 0;
+};
+
 /// AdamW's numbers for one step.
 struct AdamW {
   float learning_rate = 0;
@@ -123,6 +152,24 @@ struct AdamW {
   float weight_decay = 0;    ///< 0 for parameters that do not decay
   float gradient_scale = 1;  ///< clipping and averaging, applied to the gradient first
   std::int64_t step = 1;     ///< counts from 1: bias corrections are 1 - beta^step
+};
+
+/// Muon's numbers for one step.
+struct Muon {
+  float learning_rate = 0;
+  float momentum = 0.95F;
+  float weight_decay = 0;
+  float gradient_scale = 1;  ///< clipping and averaging, applied to the gradient first
+  std::int64_t parts = 1;    ///< matrices side by side, each made orthogonal alone: q, k, v are 3
+  float scale = 1;           ///< of the orthogonal matrix, see muon_step()
+};
+
+/// A moving average of a parameter, renewed in the pass that updates the parameter:
+///   values += (1 - decay) * (parameter - values)
+/// The decay comes as a double: 1 - decay loses digits in f32.
+struct Average {
+  View values;       ///< f32, the parameter's shape; empty: there is none
+  double decay = 0;  ///< in [0, 1)
 };
 
 /// What the calls of one operation came to, those of different weights apart.
@@ -148,8 +195,8 @@ class Backend {
   virtual std::string description() const = 0;
   /// The compute type A.
   DType compute_type() const { return compute_type_; }
-  /// What pack_weight() makes. Where it is an integer format, linear_backward, head_loss and
-  /// adamw_step with copies are Errors: rounded weights have no gradient.
+  /// What pack_weight() makes. Where it is an integer format, linear_backward, head_loss,
+  /// muon_step and, with copies, adamw_step are Errors: rounded weights have no gradient.
   WeightFormat weight_format() const { return weight_format_; }
 
   /// From now on adds up what each operation costs, from nothing. Some 100 ns a call.
@@ -185,16 +232,19 @@ class Backend {
   /// x[n] = wte[ids[n]] + wpe[first_position + n mod T].
   /// x: (N, C) f32. ids: (N) i32 in [0, V). wte: (Vp, C) f32. wpe: (positions, C) f32.
   /// T = `length`; N must be a multiple of it and first_position + T <= positions.
+  /// `dropout`: of the sum.
   void embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe, std::int64_t length,
-                     std::int64_t first_position);
+                     std::int64_t first_position, const Dropout& dropout = {});
   /// x[n] = row ids[n] of the packed head weight + wpe[positions[n]], without f32 masters of wte.
   /// x: (N, C) f32. ids: (N) i32 in [0, outputs). positions: (N) i32 in [0, P). wte: kOutIn, inputs
   /// C. wpe: (P, C) f32. Only on a backend of make_inference_backend(), or the reference.
   void embed_packed(View x, ConstView ids, ConstView positions, const PackedWeight& wte,
                     ConstView wpe);
   /// dwte[ids[n]] += dx[n]; dwpe[n mod T] += dx[n], in a fixed order whatever the threads.
-  /// dwte: (Vp, C), dwpe: (positions, C), dx: (N, C), all f32. ids: (N) i32.
-  void embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids, std::int64_t length);
+  /// dwte: (Vp, C), dwpe: (positions, C), dx: (N, C), all f32. ids: (N) i32. `dropout`: the
+  /// forward's, which dx has not passed yet.
+  void embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids, std::int64_t length,
+                      const Dropout& dropout = {});
 
   // ---- LayerNorm with the residual ------------------------------------------------------------
 
@@ -202,16 +252,18 @@ class Backend {
   /// rstd = 1 / sqrt(var + 1e-5) and var dividing by C.
   /// res_out, res_in: (N, C) f32, may be the same memory. branch: (N, C) A, or empty: nothing is
   /// added and res_out must be res_in's memory. normed: (N, C) A. mean, rstd: (N) f32.
-  /// gain, bias: (C) f32.
+  /// gain, bias: (C) f32. `dropout`: of the branch while it is added.
   /// Source: Ba, Kiros, Hinton 2016 (arXiv:1607.06450), section 3; pre-LN as in GPT-2.
   void add_layernorm_forward(View res_out, View normed, View mean, View rstd, ConstView res_in,
-                             ConstView branch, ConstView gain, ConstView bias);
+                             ConstView branch, ConstView gain, ConstView bias,
+                             const Dropout& dropout = {});
   /// dres += the gradient of LayerNorm's input; dgain += ..., dbias += ...; where given,
-  /// dres_copy = dres in A (the dout of the branch below it).
+  /// dres_copy = dres in A (the dout of the branch below it), after the branch's `dropout`.
   /// dres: (N, C) f32. dres_copy: (N, C) A, or empty. dgain, dbias: (C) f32. dnormed: (N, C) A.
-  /// res: (N, C) f32, the forward's res_out. mean, rstd: (N). gain: (C).
+  /// res: (N, C) f32, the forward's res_out. mean, rstd: (N). gain: (C). Dropout needs dres_copy.
   void add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias, ConstView dnormed,
-                              ConstView res, ConstView mean, ConstView rstd, ConstView gain);
+                              ConstView res, ConstView mean, ConstView rstd, ConstView gain,
+                              const Dropout& dropout = {});
 
   // ---- linear layers --------------------------------------------------------------------------
 
@@ -238,11 +290,14 @@ class Backend {
   /// Causal softmax(q k^T / sqrt(D)) v per batch and head, streaming: no (T, T) matrix exists.
   /// out: (N, C) A. lse: (B, H, T) f32, log-sum-exp of each row of scaled scores.
   /// qkv: (N, 3C) A: q, k, v side by side, each H heads of D. B, H, T come from lse's shape.
-  /// Source: Dao et al. 2022 (arXiv:2205.14135), algorithm 1.
-  void attention_forward(View out, View lse, ConstView qkv);
-  /// dqkv: (N, 3C) A, overwritten. dout, out: (N, C) A. qkv, lse as in the forward.
+  /// `dropout`: of the probabilities, lse is the undropped ones'. The probability of key j for the
+  /// query in row n and head h is element j of row (first_row + n) H + h.
+  /// Source: Dao et al. 2022 (arXiv:2205.14135), algorithm 1; with dropout algorithm 2.
+  void attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout = {});
+  /// dqkv: (N, 3C) A, overwritten. dout, out: (N, C) A. qkv, lse, `dropout` as in the forward.
   /// Probabilities are recomputed from lse block by block (arXiv:2205.14135, algorithm 4).
-  void attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse);
+  void attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse,
+                          const Dropout& dropout = {});
   /// Generation: the rows of `qkv` belong to the sequences in turn, `rows` to each. Appends their
   /// keys and values to the sequence's caches at [position, position + rows), then each row attends
   /// to everything of its sequence up to itself. A row's result has the same bits whatever the
@@ -255,13 +310,16 @@ class Backend {
 
   /// Loss and gradients of the tied head, in chunks of rows: the (N, V) logits never exist.
   ///   logits = x wte^T over the first V columns; loss[n] = lse(logits[n]) - logits[n][target]
-  /// dx = scale * dloss/dx; dwte += scale * dloss/dwte (= with Gradient::kOverwrite); returns the
+  /// dx = scale * dloss/dx; dwte += scale * dloss/dwte (= with Gradient::kOverwrite); with
+  /// `options` these are the gradients of
+  ///   (1 - E) loss + E (lse - mean of the V logits) + W lse^2
+  /// while `losses` and the result stay the plain cross entropy. Returns the
   /// unscaled sum of the losses of the rows whose target is not kIgnoredTarget (their dx is 0). dx:
   /// (N, C) A. dwte: (Vp, C) f32; rows V.. receive nothing. losses: (N) f32, 0 where ignored. x:
   /// (N, C) A. wte: kOutIn, inputs C, outputs Vp. targets: (N) i32 in [-1, V). V = `vocab`.
   double head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                    ConstView targets, std::int64_t vocab, float scale,
-                   Gradient gradient = Gradient::kAdd);
+                   Gradient gradient = Gradient::kAdd, const LossOptions& options = {});
   /// The same without gradients.
   double head_loss_forward(View losses, ConstView x, const PackedWeight& wte, ConstView targets,
                            std::int64_t vocab);
@@ -276,9 +334,27 @@ class Backend {
   /// v = b2 v + (1-b2) g^2; p -= lr * weight_decay * p;
   /// p -= lr * (m / (1-b1^step)) / (sqrt(v / (1-b2^step)) + epsilon).
   /// All f32 of one shape. `copies`, where given, are refreshed from the new parameter.
+  /// `average`, where it has values, follows the new parameter.
   /// Source: Loshchilov, Hutter 2019 (arXiv:1711.05101), algorithm 2; torch.optim.AdamW.
   void adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                  const PackedWeight* copies);
+                  const PackedWeight* copies, const Average& average = {});
+  /// One Muon step on a matrix: g = gradient * gradient_scale; m = beta m + (1-beta) g with beta
+  /// the momentum; u = (1-beta) g + beta m (Nesterov); for each of the `parts` blocks of columns
+  ///   X = u / max(|u|, 1e-7), |u| the Frobenius norm; 5 times: S = X X^T,
+  ///   X = a X + (b S + c S S) X with (a, b, c) = (3.4445, -4.7750, 2.0315), so that X's singular
+  ///   values come near 1 (0.68 to 1.14; a singular value of 0 stays 0);
+  /// p -= lr * weight_decay * p; p -= lr * scale * X.
+  /// parameter, gradient, m: (R, M) f32, M a multiple of parts. Products are taken in A with sums
+  /// in f32. `scale` is the caller's, by the shape: Jordan's sqrt(max(1, outputs / inputs)), or
+  /// 0.2 sqrt(max(inputs, outputs)), which moves parameters about as far as AdamW does with the
+  /// same rate (Liu et al. 2025, arXiv:2502.16982, section 2.2). `copies`, `average` as above.
+  /// Source: Jordan 2024, "Muon: An optimizer for hidden layers in neural networks"
+  /// (kellerjordan.github.io/posts/muon); torch.optim.Muon.
+  void muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                 const PackedWeight* copies, const Average& average = {});
+  /// Upper bound of the scratch memory that muon_step() takes for an (R, M) matrix of `parts`.
+  std::size_t muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                   std::int64_t parts) const;
 
  protected:
   Backend(DType compute_type, WeightFormat weight_format)
@@ -292,40 +368,46 @@ class Backend {
                                       bool with_backward) const = 0;
   virtual void do_pack_weight(const PackedWeight& weight, ConstView parameter) = 0;
   virtual void do_embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe,
-                                std::int64_t length, std::int64_t first_position) = 0;
+                                std::int64_t length, std::int64_t first_position,
+                                const Dropout& dropout) = 0;
   /// Whether do_embed_packed can read the packed head weight.
   virtual bool do_reads_packed() const = 0;
   virtual void do_embed_packed(View x, ConstView ids, ConstView positions, const PackedWeight& wte,
                                ConstView wpe) = 0;
   virtual void do_embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
-                                 std::int64_t length) = 0;
+                                 std::int64_t length, const Dropout& dropout) = 0;
   virtual void do_add_layernorm_forward(View res_out, View normed, View mean, View rstd,
                                         ConstView res_in, ConstView branch, ConstView gain,
-                                        ConstView bias) = 0;
+                                        ConstView bias, const Dropout& dropout) = 0;
   virtual void do_add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias,
                                          ConstView dnormed, ConstView res, ConstView mean,
-                                         ConstView rstd, ConstView gain) = 0;
+                                         ConstView rstd, ConstView gain,
+                                         const Dropout& dropout) = 0;
   virtual void do_linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
                                  ConstView bias, Epilogue epilogue) = 0;
   virtual void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout,
                                   ConstView inp, const PackedWeight& weight, Epilogue epilogue,
                                   ConstView pre, Gradient gradient) = 0;
   virtual void do_gelu_forward(View out, ConstView pre) = 0;
-  virtual void do_attention_forward(View out, View lse, ConstView qkv) = 0;
+  virtual void do_attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout) = 0;
   virtual void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
-                                     ConstView lse) = 0;
+                                     ConstView lse, const Dropout& dropout) = 0;
   virtual void do_attention_cached(View out, ConstView qkv,
                                    std::span<const CacheRows> sequences) = 0;
   /// dx and dwte empty: losses only.
   virtual double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                              ConstView targets, std::int64_t vocab, float scale,
-                              Gradient gradient) = 0;
+                              ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
+                              const LossOptions& options) = 0;
   virtual void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                               std::int64_t vocab) = 0;
   /// Of one of the blocks that squared_norm() adds up, on the calling thread.
   virtual double do_sum_of_squares(const float* values, std::int64_t count) const;
   virtual void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                             const PackedWeight* copies) = 0;
+                             const PackedWeight* copies, const Average& average) = 0;
+  virtual void do_muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                            const PackedWeight* copies, const Average& average) = 0;
+  virtual std::size_t do_muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                              std::int64_t parts) const = 0;
 
   friend class Timed;  // kernels/profile.h
   DType compute_type_;

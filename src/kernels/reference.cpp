@@ -8,6 +8,7 @@
 #include <limits>
 #include <numbers>
 
+#include "kernels/dropout.h"
 #include "kernels/reference.h"
 
 namespace kernels {
@@ -38,6 +39,13 @@ void store(Bf16* values, std::int64_t i, double value) {
 /// sqrt(2 / pi) and the cubic's factor of the tanh GELU.
 const double kGeluScale = std::sqrt(2.0 / std::numbers::pi);
 constexpr double kGeluCubic = 0.044715;
+
+/// What dropout multiplies element i of row `row` of an operation's rows with.
+double factor(const Dropout& dropout, std::int64_t row, std::int64_t i) {
+  if (!dropout.active()) return 1.0;
+  const DropoutMask mask(dropout);
+  return mask.keeps(mask.row_key(row), i) ? 1.0 / (1.0 - load(&dropout.probability, 0)) : 0.0;
+}
 
 double gelu(double z) {
   return 0.5 * z * (1.0 + std::tanh(kGeluScale * (z + kGeluCubic * z * z * z)));
@@ -79,13 +87,15 @@ void Reference<A>::do_pack_weight(const PackedWeight& weight, ConstView paramete
 
 template <class A>
 void Reference<A>::do_embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe,
-                                    std::int64_t length, std::int64_t first_position) {
+                                    std::int64_t length, std::int64_t first_position,
+                                    const Dropout& dropout) {
   const std::int64_t channels = x.dim(1);
   for (std::int64_t n = 0; n < x.dim(0); ++n) {
     const float* token = wte.f32() + ids.i32()[n] * channels;
     const float* position = wpe.f32() + (first_position + n % length) * channels;
     for (std::int64_t c = 0; c < channels; ++c) {
-      store(x.f32(), n * channels + c, load(token, c) + load(position, c));
+      const double sum = load(token, c) + load(position, c);
+      store(x.f32(), n * channels + c, sum * factor(dropout, n, c));
     }
   }
 }
@@ -105,7 +115,7 @@ void Reference<A>::do_embed_packed(View x, ConstView ids, ConstView positions,
 
 template <class A>
 void Reference<A>::do_embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
-                                     std::int64_t length) {
+                                     std::int64_t length, const Dropout& dropout) {
   const std::int64_t rows = dx.dim(0);
   const std::int64_t channels = dx.dim(1);
   // Adds to `row` of `table` the sum of all rows of dx that `belongs`.
@@ -113,7 +123,9 @@ void Reference<A>::do_embed_backward(View dwte, View dwpe, ConstView dx, ConstVi
     double* sum = zeroed(sums_, channels);
     for (std::int64_t n = 0; n < rows; ++n) {
       if (!belongs(n)) continue;
-      for (std::int64_t c = 0; c < channels; ++c) sum[c] += load(dx.f32(), n * channels + c);
+      for (std::int64_t c = 0; c < channels; ++c) {
+        sum[c] += load(dx.f32(), n * channels + c) * factor(dropout, n, c);
+      }
     }
     for (std::int64_t c = 0; c < channels; ++c) {
       store(table, row * channels + c, load(table, row * channels + c) + sum[c]);
@@ -134,14 +146,14 @@ void Reference<A>::do_embed_backward(View dwte, View dwpe, ConstView dx, ConstVi
 template <class A>
 void Reference<A>::do_add_layernorm_forward(View res_out, View normed, View mean, View rstd,
                                             ConstView res_in, ConstView branch, ConstView gain,
-                                            ConstView bias) {
+                                            ConstView bias, const Dropout& dropout) {
   const std::int64_t channels = res_out.dim(1);
   for (std::int64_t n = 0; n < res_out.dim(0); ++n) {
     float* row = res_out.f32() + n * channels;
     double sum = 0;
     for (std::int64_t c = 0; c < channels; ++c) {
       const double added = branch.empty() ? 0.0 : load(in(branch), n * channels + c);
-      store(row, c, load(res_in.f32(), n * channels + c) + added);
+      store(row, c, load(res_in.f32(), n * channels + c) + added * factor(dropout, n, c));
       sum += load(row, c);
     }
     const double row_mean = sum / static_cast<double>(channels);
@@ -165,7 +177,8 @@ void Reference<A>::do_add_layernorm_forward(View res_out, View normed, View mean
 template <class A>
 void Reference<A>::do_add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias,
                                              ConstView dnormed, ConstView res, ConstView mean,
-                                             ConstView rstd, ConstView gain) {
+                                             ConstView rstd, ConstView gain,
+                                             const Dropout& dropout) {
   const std::int64_t rows = dres.dim(0);
   const std::int64_t channels = dres.dim(1);
   const auto unit = [&](std::int64_t n, std::int64_t c) {
@@ -184,7 +197,8 @@ void Reference<A>::do_add_layernorm_backward(View dres, View dres_copy, View dga
       const double g = load(in(dnormed), i) * load(gain.f32(), c);
       const double dx = load(rstd.f32(), n) * (g - mean_g - unit(n, c) * mean_gu);
       store(dres.f32(), i, load(dres.f32(), i) + dx);
-      if (!dres_copy.empty()) store(out_of(dres_copy), i, load(dres.f32(), i));
+      if (dres_copy.empty()) continue;
+      store(out_of(dres_copy), i, load(dres.f32(), i) * factor(dropout, n, c));
     }
   }
   for (std::int64_t c = 0; c < channels; ++c) {
@@ -319,11 +333,12 @@ void mix_values(A* out, const double* probabilities, HeadRows<A> v, std::int64_t
 }  // namespace
 
 template <class A>
-void Reference<A>::do_attention_forward(View out, View lse, ConstView qkv) {
+void Reference<A>::do_attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout) {
   const std::int64_t heads = lse.dim(1);
   const std::int64_t length = lse.dim(2);
   const std::int64_t channels = out.dim(1);
   const std::int64_t head_size = channels / heads;
+  const Dropout own = of_heads(dropout, heads);
   double* probabilities = zeroed(scores_, length);
   for (std::int64_t bh = 0; bh < lse.dim(0) * heads; ++bh) {
     const std::int64_t first_row = bh / heads * length;
@@ -335,24 +350,28 @@ void Reference<A>::do_attention_forward(View out, View lse, ConstView qkv) {
     for (std::int64_t t = 0; t < length; ++t) {
       const double sum = softmax_row(probabilities, q.row(t), k, t + 1, head_size);
       store(lse.f32(), bh * length + t, sum);
+      const std::int64_t mask_row = (first_row + t) * heads + bh % heads;
+      for (std::int64_t j = 0; j <= t; ++j) probabilities[j] *= factor(own, mask_row, j);
       A* row = out_of(out) + (first_row + t) * channels + first_column;
       mix_values(row, probabilities, v, t + 1, head_size);
     }
   }
 }
 
-/// The chain rule as written, from fresh probabilities p: with dp_j = dout v_j,
+/// The chain rule as written, from fresh probabilities p: with f_j dropout's factor and
+/// dp_j = f_j dout v_j,
 ///   ds_j = p_j (dp_j - sum_i p_i dp_i) / sqrt(D), dq = sum_j ds_j k_j, dk_j += ds_j q,
-///   dv_j += p_j dout.
+///   dv_j += f_j p_j dout.
 /// It needs neither out nor lse, so it also judges backends that save work with them.
 template <class A>
 void Reference<A>::do_attention_backward(View dqkv, ConstView dout, ConstView qkv,
-                                         ConstView /*out*/, ConstView lse) {
+                                         ConstView /*out*/, ConstView lse, const Dropout& dropout) {
   const std::int64_t heads = lse.dim(1);
   const std::int64_t length = lse.dim(2);
   const std::int64_t channels = dout.dim(1);
   const std::int64_t head_size = channels / heads;
   const std::int64_t stride = 3 * channels;
+  const Dropout own = of_heads(dropout, heads);
   double* p = zeroed(scores_, length);
   for (std::int64_t bh = 0; bh < lse.dim(0) * heads; ++bh) {
     const std::int64_t first_row = bh / heads * length;
@@ -368,14 +387,18 @@ void Reference<A>::do_attention_backward(View dqkv, ConstView dout, ConstView qk
       const A* d_row = in(dout) + (first_row + t) * channels + first_column;
       softmax_row(p, q.row(t), k, t + 1, head_size);
       double mean_dp = 0;
-      for (std::int64_t j = 0; j <= t; ++j) mean_dp += p[j] * dot(d_row, v.row(j), head_size);
+      const std::int64_t mask_row = (first_row + t) * heads + bh % heads;
       for (std::int64_t j = 0; j <= t; ++j) {
-        const double dp = dot(d_row, v.row(j), head_size);
+        mean_dp += p[j] * factor(own, mask_row, j) * dot(d_row, v.row(j), head_size);
+      }
+      for (std::int64_t j = 0; j <= t; ++j) {
+        const double f = factor(own, mask_row, j);
+        const double dp = f * dot(d_row, v.row(j), head_size);
         const double ds = p[j] * (dp - mean_dp) / std::sqrt(static_cast<double>(head_size));
         for (std::int64_t d = 0; d < head_size; ++d) {
           dq[t * head_size + d] += ds * load(k.row(j), d);
           dk[j * head_size + d] += ds * load(q.row(t), d);
-          dv[j * head_size + d] += p[j] * load(d_row, d);
+          dv[j * head_size + d] += f * p[j] * load(d_row, d);
         }
       }
     }
@@ -423,7 +446,7 @@ void Reference<A>::do_attention_cached(View out, ConstView qkv,
 template <class A>
 double Reference<A>::do_head_loss(View losses, View dx, View dwte, ConstView x,
                                   const PackedWeight& wte, ConstView targets, std::int64_t vocab,
-                                  float scale, Gradient gradient) {
+                                  float scale, Gradient gradient, const LossOptions& options) {
   if (gradient == Gradient::kOverwrite && !dwte.empty()) fill_zero(dwte);
   const std::int64_t rows = x.dim(0);
   const std::int64_t channels = wte.inputs;
@@ -454,6 +477,7 @@ double Reference<A>::do_head_loss(View losses, View dx, View dwte, ConstView x,
   }
   if (dx.empty()) return total;
 
+  const double smoothing = load(&options.label_smoothing, 0);
   double* x_sums = zeroed(sums_, (rows + 1) * channels);
   double* table_row = x_sums + rows * channels;
   for (std::int64_t token = 0; token < vocab; ++token) {
@@ -462,7 +486,10 @@ double Reference<A>::do_head_loss(View losses, View dx, View dwte, ConstView x,
       const std::int32_t target = targets.i32()[n];
       if (target == kIgnoredTarget) continue;
       const double probability = std::exp(logit(n, token) - lse[n]);
-      const double dlogit = load(&scale, 0) * (probability - (token == target ? 1.0 : 0.0));
+      const double wanted =
+          smoothing / static_cast<double>(vocab) + (token == target ? 1.0 - smoothing : 0.0);
+      const double z_gradient = 2 * load(&options.z_loss, 0) * lse[n] * probability;
+      const double dlogit = load(&scale, 0) * (probability - wanted + z_gradient);
       for (std::int64_t c = 0; c < channels; ++c) {
         x_sums[n * channels + c] += dlogit * load(table, token * channels + c);
         table_row[c] += dlogit * load(in(x), n * channels + c);
@@ -493,7 +520,8 @@ void Reference<A>::do_head_logits(View logits, ConstView x, const PackedWeight& 
 
 template <class A>
 void Reference<A>::do_adamw_step(View parameter, ConstView gradient, View m, View v,
-                                 const AdamW& hyper, const PackedWeight* copies) {
+                                 const AdamW& hyper, const PackedWeight* copies,
+                                 const Average& average) {
   const auto wide = [](float value) { return static_cast<double>(value); };
   const double beta1 = wide(hyper.beta1);
   const double beta2 = wide(hyper.beta2);
@@ -511,7 +539,18 @@ void Reference<A>::do_adamw_step(View parameter, ConstView gradient, View m, Vie
     store(v.f32(), i, v_new);
     store(parameter.f32(), i, p);
   }
+  renew(parameter, copies, average);
+}
+
+template <class A>
+void Reference<A>::renew(View parameter, const PackedWeight* copies, const Average& average) {
   if (copies != nullptr) do_pack_weight(*copies, parameter);
+  if (average.values.empty()) return;
+  for (std::int64_t i = 0; i < parameter.elements(); ++i) {
+    const double mean = load(average.values.f32(), i);
+    const double p = load(parameter.f32(), i);
+    store(average.values.f32(), i, mean + (1.0 - average.decay) * (p - mean));
+  }
 }
 
 template class Reference<float>;

@@ -104,8 +104,8 @@ class QuantizedReference final : public Reference<Bf16> {
   }
 
   double do_head_loss(View losses, View /*dx*/, View /*dwte*/, ConstView x, const PackedWeight& wte,
-                      ConstView targets, std::int64_t vocab, float /*scale*/,
-                      Gradient /*gradient*/) override {
+                      ConstView targets, std::int64_t vocab, float /*scale*/, Gradient /*gradient*/,
+                      const LossOptions& /*options*/) override {
     const Operands operands = round(x, wte);
     return exact_->head_loss_forward(losses, operands.inp, operands.weight, targets, vocab);
   }

@@ -42,8 +42,9 @@ void lay_out(base::Arena& arena, const Config& config, DType type, TrainingActiv
   t.forward.losses = f32({rows});
   BackwardBuffers& d = t.backward;
   d.dres = f32({rows, c});
-  d.dres_copy = type == DType::kF32 ? View{} : a({rows, c});
-  d.dbranch = type == DType::kF32 ? d.dres : d.dres_copy;
+  const bool copied = type != DType::kF32 || t.dropout;
+  d.dres_copy = copied ? a({rows, c}) : View{};
+  d.dbranch = copied ? d.dres_copy : d.dres;
   d.dnormed = a({rows, c});
   d.wide = a({rows, 4 * c});
 }
@@ -88,11 +89,13 @@ std::size_t lay_out(std::byte* memory, const Config& config, DType type, std::in
 }  // namespace
 
 TrainingActivations make_training_activations(const Config& config, DType type, std::int64_t batch,
-                                              std::int64_t length, Recompute recompute) {
+                                              std::int64_t length, Recompute recompute,
+                                              bool dropout) {
   TrainingActivations t;
   t.batch = batch;
   t.length = length;
   t.recompute = recompute;
+  t.dropout = dropout;
   t.arena = base::make_arena([&](base::Arena& arena) { lay_out(arena, config, type, t); });
   return t;
 }
@@ -120,12 +123,13 @@ std::size_t inference_activation_bytes(const Config& config, DType type, std::in
 }
 
 std::size_t training_activation_bytes(const Config& config, DType type, std::int64_t batch,
-                                      std::int64_t length, Recompute recompute) {
+                                      std::int64_t length, Recompute recompute, bool dropout) {
   base::Arena measuring;
   TrainingActivations t;
   t.batch = batch;
   t.length = length;
   t.recompute = recompute;
+  t.dropout = dropout;
   lay_out(measuring, config, type, t);
   return measuring.used_bytes();
 }

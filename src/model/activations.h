@@ -42,7 +42,7 @@ struct Activations {
 /// What the backward pass uses up on its way.
 struct BackwardBuffers {
   View dres;       // (N, C) f32: the residual stream's gradient, for the whole network
-  View dres_copy;  // (N, C) A; absent where A is f32
+  View dres_copy;  // (N, C) A; absent where A is f32 and nothing is dropped
   View dbranch;    // the gradient of a branch's output in A: dres_copy, or dres itself
   View dnormed;    // (N, C) A
   View wide;       // (N, 4C) A
@@ -57,13 +57,15 @@ struct BackwardBuffers {
 struct TrainingActivations {
   std::int64_t batch = 0, length = 0;
   Recompute recompute = Recompute::kNone;
+  bool dropout = false;
   Activations forward;
   BackwardBuffers backward;
   base::Arena arena;
 };
 
 TrainingActivations make_training_activations(const Config& config, DType type, std::int64_t batch,
-                                              std::int64_t length, Recompute recompute);
+                                              std::int64_t length, Recompute recompute,
+                                              bool dropout);
 
 /// Memory for forward passes of any size: grows when a larger one comes, else is used again.
 class InferenceActivations {
@@ -81,7 +83,7 @@ class InferenceActivations {
 
 /// Bytes of either, without taking them.
 std::size_t training_activation_bytes(const Config& config, DType type, std::int64_t batch,
-                                      std::int64_t length, Recompute recompute);
+                                      std::int64_t length, Recompute recompute, bool dropout);
 std::size_t inference_activation_bytes(const Config& config, DType type, std::int64_t batch,
                                        std::int64_t length);
 

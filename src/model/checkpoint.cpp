@@ -24,7 +24,8 @@ const std::map<std::string, std::string> kMetadata = {
 /// Writes a set; the tensors' bytes stream through a small buffer where they change their type.
 std::uint32_t write_set(const base::Path& path, const ParameterSet& set, DType type) {
   std::vector<formats::TensorSpec> specs;
-  set.for_each([&](const View&, const ParameterInfo& info) {
+  set.for_each([&](const View& view, const ParameterInfo& info) {
+    if (view.empty()) return;
     const Shape shape = file_shape(info);
     formats::TensorSpec spec{.name = info.name, .type = type, .shape = {shape[0]}};
     if (shape.rank() == 2) spec.shape.push_back(shape[1]);
@@ -33,6 +34,7 @@ std::uint32_t write_set(const base::Path& path, const ParameterSet& set, DType t
   formats::SafetensorsWriter writer(path, std::move(specs), kMetadata);
   std::vector<base::Bf16> staging(type == DType::kBf16 ? kStagingElements : 0);
   set.for_each([&](const View& view, const ParameterInfo& info) {
+    if (view.empty()) return;
     const ConstView rows = view.rows(0, info.file_rows);
     std::span<const float> values(rows.f32(), static_cast<std::size_t>(rows.elements()));
     if (type == DType::kF32) return writer.write(std::as_bytes(values));
@@ -80,10 +82,16 @@ std::uint32_t save_parameters(const base::Path& path, const ParameterSet& parame
 
 void load_parameters(const base::Path& path, ParameterSet& parameters) {
   const TensorFile file = TensorFile::open(path);
-  const std::vector<const Tensor*> tensors =
-      match_parameters(file, parameter_list(parameters.config()), {DType::kF32});
+  std::vector<ParameterInfo> list;
+  std::vector<View> views;
+  parameters.for_each([&](View& view, const ParameterInfo& info) {
+    if (view.empty()) return;
+    list.push_back(info);
+    views.push_back(view);
+  });
+  const std::vector<const Tensor*> tensors = match_parameters(file, list, {DType::kF32});
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    std::memcpy(parameters.view(i).data(), tensors[i]->bytes.data(), tensors[i]->bytes.size());
+    std::memcpy(views[i].data(), tensors[i]->bytes.data(), tensors[i]->bytes.size());
   }
 }
 

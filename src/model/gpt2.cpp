@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "base/rng.h"
 #include "model/gpt2_state.h"
 
 namespace model {
@@ -10,10 +12,14 @@ namespace {
 
 using kernels::Backend;
 using kernels::CacheRows;
+using kernels::Dropout;
 using kernels::Epilogue;
 using kernels::Gradient;
 using kernels::PackedWeight;
 using kernels::WeightOrder;
+
+/// Keeps the masks apart from all else that is drawn with a run's seed: "dropout" in ASCII.
+constexpr std::uint64_t kMaskStream = 0x64726f706f7574ULL;
 
 /// The products' copies of one block, in the order of the list of parameters.
 struct BlockCopies {
@@ -28,40 +34,54 @@ BlockCopies copies_of(const std::vector<PackedWeight>& copies, std::size_t layer
   return {first[0], first[1], first[2], first[3]};
 }
 
+/// What a block drops.
+struct BlockMasks {
+  Dropout branch_in;  ///< the last branch of the block before
+  Dropout attention;
+  Dropout attention_branch;
+};
+
+BlockMasks masks_of(const Masks& masks, std::size_t layer) {
+  return {layer == 0 ? Dropout{} : masks.mlp_branch(layer - 1), masks.attention(layer),
+          masks.attention_branch(layer)};
+}
+
 /// One transformer block up to the input of its last product: adds the branch of the block before
 /// to the residual; uses `branch` for its own first one. `cached` empty: whole sequences, keeping
 /// lse for backward.
 void block_forward_to_hidden(Backend& k, const BlockParameters& p, const BlockCopies& w,
                              const BlockActivations& a, View branch, ConstView res_in,
-                             ConstView branch_in, std::span<const CacheRows> cached) {
+                             ConstView branch_in, std::span<const CacheRows> cached,
+                             const BlockMasks& masks) {
   k.add_layernorm_forward(a.res, a.ln1, a.ln1_mean, a.ln1_rstd, res_in, branch_in, p.ln1_weight,
-                          p.ln1_bias);                                     // (N, C)
+                          p.ln1_bias, masks.branch_in);                    // (N, C)
   k.linear_forward(a.qkv, {}, a.ln1, w.qkv, p.qkv_bias, Epilogue::kNone);  // (N, 3C)
   if (cached.empty()) {
-    k.attention_forward(a.att, a.lse, a.qkv);  // (N, C)
+    k.attention_forward(a.att, a.lse, a.qkv, masks.attention);  // (N, C)
   } else {
     k.attention_cached(a.att, a.qkv, cached);  // (N, C)
   }
   k.linear_forward(branch, {}, a.att, w.proj, p.proj_bias, Epilogue::kNone);  // (N, C)
   k.add_layernorm_forward(a.mid, a.ln2, a.ln2_mean, a.ln2_rstd, a.res, branch, p.ln2_weight,
-                          p.ln2_bias);                                         // (N, C)
+                          p.ln2_bias, masks.attention_branch);                 // (N, C)
   k.linear_forward(a.hidden, a.pre, a.ln2, w.fc, p.fc_bias, Epilogue::kGelu);  // (N, 4C)
 }
 
 /// One transformer block; leaves its last branch in `branch` for the next add.
 void block_forward(Backend& k, const BlockParameters& p, const BlockCopies& w,
                    const BlockActivations& a, View branch, ConstView res_in, ConstView branch_in,
-                   std::span<const CacheRows> cached) {
-  block_forward_to_hidden(k, p, w, a, branch, res_in, branch_in, cached);
+                   std::span<const CacheRows> cached, const BlockMasks& masks) {
+  block_forward_to_hidden(k, p, w, a, branch, res_in, branch_in, cached, masks);
   k.linear_forward(branch, {}, a.hidden, w.out, p.out_bias, Epilogue::kNone);  // (N, C)
 }
 
 /// Computes again what the forward pass did not keep of a block. Nothing is added to a residual
 /// that was kept, so every bit is what it was.
 void restore_block(Backend& k, const BlockParameters& p, const BlockCopies& w,
-                   const BlockActivations& a, View branch, Recompute recompute) {
+                   const BlockActivations& a, View branch, Recompute recompute, BlockMasks masks) {
   if (recompute == Recompute::kBlock) {
-    block_forward_to_hidden(k, p, w, a, branch, a.res, {}, {});
+    masks.branch_in = {};
+    block_forward_to_hidden(k, p, w, a, branch, a.res, {}, {}, masks);
     return;
   }
   k.add_layernorm_forward(a.res, a.ln1, a.ln1_mean, a.ln1_rstd, a.res, {}, p.ln1_weight,
@@ -75,40 +95,55 @@ void restore_block(Backend& k, const BlockParameters& p, const BlockCopies& w,
 /// `first`: nothing below needs the copy in A.
 void block_backward(Backend& k, const BlockParameters& p, const BlockCopies& w, BlockParameters& g,
                     const BlockActivations& a, const BackwardBuffers& s, bool first,
-                    Gradient gradient) {
+                    Gradient gradient, const BlockMasks& masks) {
   const View dhidden = s.dwide(4), dqkv = s.dwide(3);  // one buffer: the first is spent by then
   k.linear_backward(dhidden, g.out_weight, g.out_bias, s.dbranch, a.hidden, w.out, Epilogue::kGelu,
                     a.pre, gradient);
   k.linear_backward(s.dnormed, g.fc_weight, g.fc_bias, dhidden, a.ln2, w.fc, Epilogue::kNone, {},
                     gradient);
   k.add_layernorm_backward(s.dres, s.dres_copy, g.ln2_weight, g.ln2_bias, s.dnormed, a.mid,
-                           a.ln2_mean, a.ln2_rstd, p.ln2_weight);
+                           a.ln2_mean, a.ln2_rstd, p.ln2_weight, masks.attention_branch);
   const View datt = s.dnormed;  // spent as well
   k.linear_backward(datt, g.proj_weight, g.proj_bias, s.dbranch, a.att, w.proj, Epilogue::kNone, {},
                     gradient);
-  k.attention_backward(dqkv, datt, a.qkv, a.att, a.lse);
+  k.attention_backward(dqkv, datt, a.qkv, a.att, a.lse, masks.attention);
   k.linear_backward(s.dnormed, g.qkv_weight, g.qkv_bias, dqkv, a.ln1, w.qkv, Epilogue::kNone, {},
                     gradient);
   k.add_layernorm_backward(s.dres, first ? View{} : s.dres_copy, g.ln1_weight, g.ln1_bias,
-                           s.dnormed, a.res, a.ln1_mean, a.ln1_rstd, p.ln1_weight);
+                           s.dnormed, a.res, a.ln1_mean, a.ln1_rstd, p.ln1_weight, masks.branch_in);
 }
 
 }  // namespace
 
+// ---- dropout ----------------------------------------------------------------------------------
+
+Masks::Masks(const Regularization& regularization, const StepRows& rows)
+    : probability_(regularization.dropout),
+      key_(base::random_bits(regularization.seed, kMaskStream,
+                             static_cast<std::uint64_t>(rows.step))),
+      first_row_(rows.first_row) {}
+
+Dropout Masks::place(std::size_t number) const {
+  if (probability_ == 0) return {};
+  return {probability_, base::random_bits(key_, 1, number), first_row_};
+}
+
 // ---- the model's memory -----------------------------------------------------------------------
 
-void Gpt2::State::block(const Activations& a, std::size_t layer) {
+void Gpt2::State::block(const Activations& a, std::size_t layer, const Masks& masks) {
   // Nothing is added before the first block; its residual is what the embedding wrote.
   const View res = layer == 0 ? a.block(0).res : a.block(layer - 1).mid;
   const ConstView branch = layer == 0 ? ConstView{} : ConstView(a.branch);
   block_forward(*backend, parameters.blocks[layer], copies_of(copies, layer), a.block(layer),
-                a.branch, res, branch, cached);
+                a.branch, res, branch, cached, masks_of(masks, layer));
 }
 
-void Gpt2::State::blocks_forward(const Activations& a, ConstView ids, std::int64_t length) {
+void Gpt2::State::blocks_forward(const Activations& a, ConstView ids, std::int64_t length,
+                                 const Masks& masks) {
   cached.clear();
   if (masters) {
-    backend->embed_forward(a.block(0).res, ids, parameters.wte, parameters.wpe, length, 0);
+    backend->embed_forward(a.block(0).res, ids, parameters.wte, parameters.wpe, length, 0,
+                           masks.embedding());
   } else {
     positions.clear();
     for (std::int64_t n = 0; n < ids.dim(0); ++n) {
@@ -116,31 +151,36 @@ void Gpt2::State::blocks_forward(const Activations& a, ConstView ids, std::int64
     }
     backend->embed_packed(a.block(0).res, ids, ids_view(positions), copies[0], parameters.wpe);
   }
-  for (std::size_t layer = 0; layer < parameters.blocks.size(); ++layer) block(a, layer);
+  for (std::size_t layer = 0; layer < parameters.blocks.size(); ++layer) block(a, layer, masks);
 }
 
 ConstView Gpt2::State::final_norm(const Activations& a, std::int64_t to, std::int64_t first,
-                                  std::int64_t count) {
+                                  std::int64_t count, const Dropout& dropout) {
   const View normed = a.normed.rows(to, count);
   backend->add_layernorm_forward(a.res.rows(first, count), normed, a.mean.rows(first, count),
                                  a.rstd.rows(first, count), last_residual(a).rows(first, count),
                                  a.branch.rows(first, count), parameters.lnf_weight,
-                                 parameters.lnf_bias);
+                                 parameters.lnf_bias, dropout);
   return normed;
 }
 
 // ---- training ---------------------------------------------------------------------------------
 
-void Gpt2::prepare_training(std::int64_t batch, std::int64_t length, Recompute recompute) {
+void Gpt2::prepare_training(std::int64_t batch, std::int64_t length, Recompute recompute,
+                            const Regularization& regularization) {
   State& s = *state_;
   if (!s.trainable) base::fail("prepare_training: this model was made for inference only");
   check_length(length, config());
   if (batch < 1) base::fail("prepare_training: batch: expected 1 or more, got {}", batch);
+  s.regularization = regularization;
+  const bool dropout = regularization.dropout > 0;
   const TrainingActivations& t = s.training;
-  if (t.batch == batch && t.length == length && t.recompute == recompute) return;
+  if (t.batch == batch && t.length == length && t.recompute == recompute && t.dropout == dropout) {
+    return;
+  }
   s.training = {};  // gives the memory back before more is taken
-  s.training =
-      make_training_activations(config(), s.backend->compute_type(), batch, length, recompute);
+  s.training = make_training_activations(config(), s.backend->compute_type(), batch, length,
+                                         recompute, dropout);
   if (!s.gradients) s.gradients = std::make_unique<ParameterSet>(config());
 }
 
@@ -160,7 +200,8 @@ void Gpt2::zero_gradients() {
 }
 
 double Gpt2::forward_backward(std::span<const std::int32_t> ids,
-                              std::span<const std::int32_t> targets, float scale) {
+                              std::span<const std::int32_t> targets, float scale,
+                              const StepRows& step_rows) {
   State& s = *state_;
   Backend& k = *s.backend;
   if (!s.gradients) gradients();  // fails
@@ -181,37 +222,86 @@ double Gpt2::forward_backward(std::span<const std::int32_t> ids,
     }
     s.gradients_begin_anew = false;
   }
-  s.blocks_forward(a, ids_view(ids), s.training.length);
-  const ConstView normed = s.final_norm(a, 0, 0, rows);  // (N, C)
-  const double loss = k.head_loss(a.losses, d.dnormed, g.wte, normed, s.copies[0],
-                                  ids_view(targets), config().vocab_size, scale, gradient);
+  const Masks masks(s.regularization, step_rows);
+  const Dropout last_branch = masks.mlp_branch(g.blocks.size() - 1);
+  s.blocks_forward(a, ids_view(ids), s.training.length, masks);
+  const ConstView normed = s.final_norm(a, 0, 0, rows, last_branch);  // (N, C)
+  const double loss =
+      k.head_loss(a.losses, d.dnormed, g.wte, normed, s.copies[0], ids_view(targets),
+                  config().vocab_size, scale, gradient, s.regularization.loss);
   k.fill_zero(d.dres);
   k.add_layernorm_backward(d.dres, d.dres_copy, g.lnf_weight, g.lnf_bias, d.dnormed, a.res, a.mean,
-                           a.rstd, s.parameters.lnf_weight);
+                           a.rstd, s.parameters.lnf_weight, last_branch);
   for (std::size_t layer = g.blocks.size(); layer-- > 0;) {
     const BlockParameters& p = s.parameters.blocks[layer];
     const BlockCopies w = copies_of(s.copies, layer);
-    restore_block(k, p, w, a.block(layer), a.branch, s.training.recompute);
-    block_backward(k, p, w, g.blocks[layer], a.block(layer), d, layer == 0, gradient);
+    const BlockMasks own = masks_of(masks, layer);
+    restore_block(k, p, w, a.block(layer), a.branch, s.training.recompute, own);
+    block_backward(k, p, w, g.blocks[layer], a.block(layer), d, layer == 0, gradient, own);
   }
-  k.embed_backward(g.wte, g.wpe, d.dres, ids_view(ids), s.training.length);
+  k.embed_backward(g.wte, g.wpe, d.dres, ids_view(ids), s.training.length, masks.embedding());
   return loss;
 }
 
-void Gpt2::adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper) {
-  State& s = *state_;
-  const ParameterSet& g = gradients();
-  if (m.config() != config() || v.config() != config()) {
-    base::fail("adamw_step: the moments belong to a model of another shape");
+namespace {
+
+constexpr double kMuonRootMeanSquare = 0.2;  // Liu et al. 2025 (arXiv:2502.16982), section 2.2
+
+/// Muon's numbers for one of the blocks' matrices.
+kernels::Muon muon_for(const ParameterInfo& info, kernels::Muon muon) {
+  muon.parts = info.matrices;
+  const std::int64_t side = std::max(info.shape[0], info.shape[1] / muon.parts);
+  muon.scale = static_cast<float>(kMuonRootMeanSquare * std::sqrt(static_cast<double>(side)));
+  return muon;
+}
+
+}  // namespace
+
+void Gpt2::State::step(std::string_view name, ParameterSet& m, ParameterSet& v,
+                       const kernels::AdamW& adamw, const kernels::Muon* muon,
+                       const MovingAverage& average) {
+  const ParameterSet& g = *gradients;
+  const ParameterSet* const follower = average.values;
+  if (m.config() != config() || v.config() != config() ||
+      (follower != nullptr && follower->config() != config())) {
+    base::fail("{}: the moments belong to a model of another shape", name);
   }
   for (std::size_t i = 0; i < g.size(); ++i) {
     const ParameterInfo& info = g.info(i);
-    kernels::AdamW own = hyper;
+    const PackedWeight* const packed =
+        info.packed < 0 ? nullptr : &copies[static_cast<std::size_t>(info.packed)];
+    const kernels::Average own_average{follower == nullptr ? View{} : follower->view(i),
+                                       average.decay};
+    if (muon != nullptr && info.matrices > 0) {
+      backend->muon_step(parameters.view(i), g.view(i), m.view(i), muon_for(info, *muon), packed,
+                         own_average);
+      continue;
+    }
+    kernels::AdamW own = adamw;
     if (!info.decays) own.weight_decay = 0;
-    s.backend->adamw_step(
-        s.parameters.view(i), g.view(i), m.view(i), v.view(i), own,
-        info.packed < 0 ? nullptr : &s.copies[static_cast<std::size_t>(info.packed)]);
+    backend->adamw_step(parameters.view(i), g.view(i), m.view(i), v.view(i), own, packed,
+                        own_average);
   }
+}
+
+void Gpt2::adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper,
+                      const MovingAverage& average) {
+  gradients();
+  state_->step("adamw_step", m, v, hyper, nullptr, average);
+}
+
+void Gpt2::muon_step(ParameterSet& m, ParameterSet& v, const kernels::Muon& muon,
+                     const kernels::AdamW& adamw, const MovingAverage& average) {
+  gradients();
+  state_->step("muon_step", m, v, adamw, &muon, average);
+}
+
+void Gpt2::exchange_parameters(ParameterSet& other) {
+  if (other.config() != config()) {
+    base::fail("exchange_parameters: the set belongs to a model of another shape");
+  }
+  std::swap(parameters(), other);
+  pack();
 }
 
 double Gpt2::gradient_norm() {

@@ -167,12 +167,18 @@ const PackedWeight& Gpt2::packed_copy(const ParameterInfo& info) const {
 // ---- memory -----------------------------------------------------------------------------------
 
 MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t batch,
-                      std::int64_t length, bool training, Recompute recompute) {
+                      std::int64_t length, bool training, Recompute recompute,
+                      const Regularization& regularization, Optimizer optimizer, bool average) {
   validate(config);
   const std::vector<ParameterInfo> list = parameter_list(config);
-  base::Arena parameters, copies;
+  base::Arena parameters, copies, second_moments;
+  std::size_t muon_workspace = 0;
   for (const ParameterInfo& info : list) {
     if (training || info.packed < 0) parameters.take(DType::kF32, info.shape);
+    if (is_in(second_moments_of(optimizer), info)) second_moments.take(DType::kF32, info.shape);
+    if (!training || optimizer != Optimizer::kMuon || info.matrices == 0) continue;
+    muon_workspace = std::max(
+        muon_workspace, backend.muon_workspace_bytes(info.shape[0], info.shape[1], info.matrices));
   }
   std::vector<PackedWeight> ignored;
   lay_out_copies(copies, list, backend, training, ignored);
@@ -181,13 +187,16 @@ MemoryPlan Gpt2::plan(const Config& config, const Backend& backend, std::int64_t
   plan.copies = copies.used_bytes();
   if (training) {
     plan.gradients = plan.parameters;
-    plan.moments = 2 * plan.parameters;
+    plan.moments = plan.parameters + second_moments.used_bytes();
+    if (average) plan.average = plan.parameters;
   }
   const DType type = backend.compute_type();
-  plan.activations = training ? training_activation_bytes(config, type, batch, length, recompute)
+  plan.activations = training ? training_activation_bytes(config, type, batch, length, recompute,
+                                                          regularization.dropout > 0)
                               : inference_activation_bytes(config, type, batch, length);
   plan.workspace = backend.workspace_bytes(batch * length, length, config.channels, config.heads,
-                                           config.padded_vocab(), training);
+                                           config.padded_vocab(), training) +
+                   muon_workspace;
   return plan;
 }
 

@@ -11,6 +11,24 @@
 
 namespace model {
 
+/// The masks of one pass: in evaluation none.
+class Masks {
+ public:
+  Masks() = default;
+  Masks(const Regularization& regularization, const StepRows& rows);
+  kernels::Dropout embedding() const { return place(0); }
+  kernels::Dropout attention(std::size_t layer) const { return place(1 + 3 * layer); }
+  /// Of a block's two branches, before they are added.
+  kernels::Dropout attention_branch(std::size_t layer) const { return place(2 + 3 * layer); }
+  kernels::Dropout mlp_branch(std::size_t layer) const { return place(3 + 3 * layer); }
+
+ private:
+  kernels::Dropout place(std::size_t number) const;
+  float probability_ = 0;
+  std::uint64_t key_ = 0;  // of the step
+  std::int64_t first_row_ = 0;
+};
+
 struct Gpt2::State {
   std::unique_ptr<kernels::Backend> backend;
   bool trainable = false;
@@ -21,6 +39,7 @@ struct Gpt2::State {
   std::unique_ptr<ParameterSet> gradients;
   bool gradients_begin_anew = false;  // what they hold is void: read as zero
   TrainingActivations training;
+  Regularization regularization;
   InferenceActivations inference;
   // Of the pass that is being computed:
   std::vector<std::int32_t> positions;     // (N)
@@ -36,20 +55,24 @@ struct Gpt2::State {
   const Config& config() const { return parameters.config(); }
   /// Embedding and all blocks of whole sequences of `length`. The last block's branch stays in
   /// a.branch, not yet added.
-  void blocks_forward(const Activations& a, ConstView ids, std::int64_t length);
+  void blocks_forward(const Activations& a, ConstView ids, std::int64_t length,
+                      const Masks& masks = {});
   /// The same for `rows` new positions of each cached sequence; rows of `ids` in their order.
   void blocks_forward_cached(const Activations& a, ConstView ids, std::span<KvCache* const> caches,
                              std::int64_t rows);
   /// Checks a cache, and gives it room for `rows` more positions.
   void make_room(KvCache& cache, std::int64_t rows) const;
-  void block(const Activations& a, std::size_t layer);
+  void block(const Activations& a, std::size_t layer, const Masks& masks = {});
   /// Adds that branch and normalizes, for `count` rows from `first`. Gives (count, C) in A, the
   /// rows of a.normed from `to` on.
   ConstView final_norm(const Activations& a, std::int64_t to, std::int64_t first,
-                       std::int64_t count);
+                       std::int64_t count, const kernels::Dropout& dropout = {});
   /// Losses of the rows that have a target, 0 for the others; returns their sum.
   double scored_losses(const Activations& a, std::span<const std::int32_t> targets,
                        std::int64_t length, std::span<float> losses);
+  /// One step of the optimizer `name` on every parameter; `muon` null: AdamW alone.
+  void step(std::string_view name, ParameterSet& m, ParameterSet& v, const kernels::AdamW& adamw,
+            const kernels::Muon* muon, const MovingAverage& average);
   /// The residual stream as the last block left it.
   static View last_residual(const Activations& a) { return a.blocks.back().mid; }
 };

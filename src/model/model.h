@@ -69,6 +69,9 @@ struct ParameterInfo {
   Init init;
   bool decays;  ///< two or more dimensions
   int packed;   ///< index among the weights that products use, or -1
+  /// Matrices side by side in one of a block's weights, which Muon makes orthogonal one by one:
+  /// 3 in c_attn (q, k, v), 1 in the other three; 0 for every other parameter.
+  int matrices;
 };
 
 /// One transformer block's parameters.
@@ -84,8 +87,17 @@ struct BlockParameters {
 /// Which parameters of a set have memory.
 enum class Contents : std::uint8_t {
   kAll,
-  kUnpacked,  ///< weights that products read are left out: their views are empty
+  kUnpacked,         ///< weights that products read are left out: their views are empty
+  kNoBlockMatrices,  ///< the blocks' matrices, which Muon steps, are left out
 };
+
+/// What moves the parameters.
+enum class Optimizer : std::uint8_t {
+  kAdamW,
+  kMuon,  ///< the blocks' matrices; AdamW the rest: embeddings (with the head), gains and biases
+};
+/// The second moments that an optimizer keeps; of the first ones it keeps all.
+Contents second_moments_of(Optimizer optimizer);
 
 /// A value for every parameter of a Config: parameters, gradients or moments, f32, in one arena.
 class ParameterSet {
@@ -93,6 +105,8 @@ class ParameterSet {
   ParameterSet() = default;
   /// All zeros.
   explicit ParameterSet(const Config& config, Contents contents = Contents::kAll);
+  /// Takes the values of `other`, and its layout where this set's is another one.
+  void assign(const ParameterSet& other);
 
   View wte;                             // (Vp, C)
   View wpe;                             // (context, C)
@@ -113,6 +127,7 @@ class ParameterSet {
 
  private:
   Config config_;
+  Contents contents_ = Contents::kAll;
   std::vector<ParameterInfo> infos_;
   base::Arena arena_;
 };
@@ -125,16 +140,38 @@ enum class Recompute : std::uint8_t {
   kBlock,  ///< all but each block's input: 3 KiB; a third of the forward pass's time comes on top
 };
 
+/// What training does against overfitting and drift; evaluation knows nothing of it.
+struct Regularization {
+  /// P of Dropout for the embedding's sum, each branch's output before it is added, and the
+  /// attention's probabilities: GPT-2's embd_pdrop, resid_pdrop and attn_pdrop. In [0, 1).
+  float dropout = 0;
+  std::uint64_t seed = 0;     ///< of the masks
+  kernels::LossOptions loss;  ///< label smoothing and z-loss
+};
+
+/// Where a micro-batch stands in a run: with the seed it decides the masks.
+struct StepRows {
+  std::int64_t step = 0;
+  std::int64_t first_row = 0;  ///< number of its first row (token) in the whole step
+};
+
+/// A moving average of all parameters, see kernels::Average.
+struct MovingAverage {
+  ParameterSet* values = nullptr;  ///< null: there is none
+  double decay = 0;
+};
+
 /// Bytes that a model and its training need, before anything is allocated.
 struct MemoryPlan {
   std::size_t parameters = 0;   ///< f32 masters; in inference only those no product reads
   std::size_t copies = 0;       ///< the products' copies
   std::size_t gradients = 0;    ///< f32
-  std::size_t moments = 0;      ///< both, f32
+  std::size_t moments = 0;      ///< f32, those the optimizer keeps
+  std::size_t average = 0;      ///< f32, of the parameters, where one is kept
   std::size_t activations = 0;  ///< for one micro-batch
   std::size_t workspace = 0;    ///< the backend's scratch, upper bound
   std::size_t total() const {
-    return parameters + copies + gradients + moments + activations + workspace;
+    return parameters + copies + gradients + moments + average + activations + workspace;
   }
 };
 
@@ -204,23 +241,40 @@ class Gpt2 {
   /// Makes room for micro-batches of (B, T), keeping the gradients. Called again with other sizes
   /// it makes room anew. T <= context. What is computed again changes no bit of the results.
   void prepare_training(std::int64_t batch, std::int64_t length,
-                        Recompute recompute = Recompute::kNone);
-  /// Bytes for training with (B, T), moments included; allocates nothing.
+                        Recompute recompute = Recompute::kNone,
+                        const Regularization& regularization = {});
+  /// Bytes for training with (B, T), moments included, and a moving average of the parameters where
+  /// `average`; allocates nothing.
   static MemoryPlan plan(const Config& config, const kernels::Backend& backend, std::int64_t batch,
-                         std::int64_t length, bool training,
-                         Recompute recompute = Recompute::kNone);
+                         std::int64_t length, bool training, Recompute recompute = Recompute::kNone,
+                         const Regularization& regularization = {},
+                         Optimizer optimizer = Optimizer::kAdamW, bool average = false);
   /// Gradients, accumulated by forward_backward(). Throws Error before prepare_training().
   ParameterSet& gradients();
   /// The next forward_backward() begins anew: it overwrites the gradients.
   void zero_gradients();
   /// One micro-batch: adds scale * d(sum of losses)/d(parameter) to the gradients and returns the
-  /// unscaled sum of the losses of targets that are not -1.
+  /// unscaled sum of the losses of targets that are not -1. With dropout these are the losses of
+  /// what is left; label smoothing and z-loss act on the gradients alone.
   /// ids, targets: (B*T) i32, row-major (B, T). ids in [0, V), targets in [-1, V).
   double forward_backward(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
-                          float scale);
+                          float scale, const StepRows& rows = {});
   /// One AdamW step on every parameter: weight decay only where ParameterInfo::decays. Refreshes
   /// the copies. `m`, `v`: the moments. `hyper.weight_decay` is the decaying parameters' value.
-  void adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper);
+  /// `average`, where given, follows the new parameters.
+  void adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper,
+                  const MovingAverage& average = {});
+  /// One Muon step on the blocks' matrices, an AdamW step on every other parameter. `m`: all first
+  /// moments; `v`: those of second_moments_of(Optimizer::kMuon). `muon.parts` and `muon.scale` are
+  /// the model's to choose. The scale makes an update's root mean square 0.2, about AdamW's, so
+  /// that one learning rate suits matrices of all shapes:
+  ///   0.2 sqrt(max(rows, columns)) for each of the ParameterInfo::matrices
+  /// Source: Liu et al. 2025 (arXiv:2502.16982), section 2.2.
+  void muon_step(ParameterSet& m, ParameterSet& v, const kernels::Muon& muon,
+                 const kernels::AdamW& adamw, const MovingAverage& average = {});
+  /// The f32 masters and `other` change places; the products' copies are made anew. With a moving
+  /// average it is that which then evaluates, generates and is saved, until it is called again.
+  void exchange_parameters(ParameterSet& other);
   /// Global L2 norm of the gradients.
   double gradient_norm();
 
@@ -290,9 +344,10 @@ void save_model(const base::Path& folder, const ParameterSet& parameters, DType 
 /// bf16) is that of the tensors beside it.
 std::string config_json(const Config& config, DType type = DType::kF32);
 
-/// Writes every tensor of a set (f32, padding left out) as safetensors; returns the file's CRC-32C.
+/// Writes every tensor of a set that has memory (f32, padding left out) as safetensors; returns the
+/// file's CRC-32C.
 std::uint32_t save_parameters(const base::Path& path, const ParameterSet& parameters);
-/// Reads what save_parameters wrote into a set of the same Config. Throws Error naming the tensor.
+/// Reads what save_parameters wrote into a set of the same Config and contents. Throws Error naming the tensor.
 void load_parameters(const base::Path& path, ParameterSet& parameters);
 
 }  // namespace model

@@ -1,8 +1,10 @@
 // The one list of a GPT-2's parameters, and what is laid out by it.
 
+#include <algorithm>
 #include <array>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "model/model.h"
 #include "model/parameters.h"
 
@@ -43,40 +45,72 @@ std::vector<ParameterInfo> parameter_list(const Config& config) {
   std::vector<ParameterInfo> list;
   int packed = 0;
   const auto add = [&](std::string name, Shape shape, std::int64_t file_rows, Init init,
-                       bool is_packed) {
+                       bool is_packed, int matrices) {
     list.push_back({.name = std::move(name),
                     .shape = shape,
                     .file_rows = file_rows,
                     .init = init,
                     .decays = shape.rank() >= 2,
-                    .packed = is_packed ? packed++ : -1});
+                    .packed = is_packed ? packed++ : -1,
+                    .matrices = matrices});
   };
-  add("wte.weight", {config.padded_vocab(), c}, config.vocab_size, Init::kNormal, true);
-  add("wpe.weight", {config.context, c}, config.context, Init::kNormal, false);
+  add("wte.weight", {config.padded_vocab(), c}, config.vocab_size, Init::kNormal, true, 0);
+  add("wpe.weight", {config.context, c}, config.context, Init::kNormal, false, 0);
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
     for (const BlockEntry& entry : kBlockEntries) {
       const bool matrix = entry.rows > 0;
       const Shape shape =
           matrix ? Shape{entry.rows * c, entry.columns * c} : Shape{entry.columns * c};
-      add(fmt::format("h.{}.{}", layer, entry.name), shape, shape[0], entry.init, matrix);
+      const bool is_qkv = entry.view == &B::qkv_weight;
+      add(fmt::format("h.{}.{}", layer, entry.name), shape, shape[0], entry.init, matrix,
+          is_qkv   ? 3
+          : matrix ? 1
+                   : 0);
     }
   }
-  add("ln_f.weight", {c}, c, Init::kOnes, false);
-  add("ln_f.bias", {c}, c, Init::kZeros, false);
+  add("ln_f.weight", {c}, c, Init::kOnes, false, 0);
+  add("ln_f.bias", {c}, c, Init::kZeros, false, 0);
   return list;
+}
+
+Contents second_moments_of(Optimizer optimizer) {
+  return optimizer == Optimizer::kMuon ? Contents::kNoBlockMatrices : Contents::kAll;
+}
+
+bool is_in(Contents contents, const ParameterInfo& info) {
+  switch (contents) {
+    case Contents::kAll:
+      return true;
+    case Contents::kUnpacked:
+      return info.packed < 0;
+    case Contents::kNoBlockMatrices:
+      return info.matrices == 0;
+  }
+  return false;
 }
 
 // ---- ParameterSet -----------------------------------------------------------------------------
 
 ParameterSet::ParameterSet(const Config& config, Contents contents)
-    : config_(config), infos_(parameter_list(config)) {
+    : config_(config), contents_(contents), infos_(parameter_list(config)) {
   blocks.resize(static_cast<std::size_t>(config.layers));
   arena_ = base::make_arena([&](base::Arena& arena) {
     for (std::size_t i = 0; i < size(); ++i) {
-      if (contents == Contents::kUnpacked && infos_[i].packed >= 0) continue;
-      view(i) = arena.take(DType::kF32, infos_[i].shape);
+      if (is_in(contents, infos_[i])) view(i) = arena.take(DType::kF32, infos_[i].shape);
     }
   });
+}
+
+void ParameterSet::assign(const ParameterSet& other) {
+  if (config_ != other.config_ || contents_ != other.contents_ || size() != other.size()) {
+    *this = ParameterSet(other.config_, other.contents_);
+  }
+  for (std::size_t i = 0; i < size(); ++i) {
+    if (view(i).empty()) continue;
+    base::parallel_ranges(view(i).elements(), [&](std::int64_t begin, std::int64_t end) {
+      std::copy(other.view(i).f32() + begin, other.view(i).f32() + end, view(i).f32() + begin);
+    });
+  }
 }
 
 View& ParameterSet::view(std::size_t index) {

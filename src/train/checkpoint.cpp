@@ -11,12 +11,16 @@
 namespace train {
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
+constexpr int kFirstVersion = 1;  // without optimizer, best, spikes and state_crc32c
 constexpr std::string_view kPrefix = "step_";
-constexpr const char* kParameters = "parameters.safetensors";
-constexpr const char* kAdamM = "adam_m.safetensors";
-constexpr const char* kAdamV = "adam_v.safetensors";
+constexpr std::string_view kSuffix = ".safetensors";
+constexpr const char* kFolder = "checkpoints";
+constexpr const char* kLatest = "latest";
 constexpr const char* kState = "state.json";
+constexpr const char* kChecksum = "state_crc32c";  // of state.json without this key
+
+std::string file_of(std::string_view set) { return fmt::format("{}{}", set, kSuffix); }
 
 std::optional<std::int64_t> step_of_name(const std::string& name) {
   if (!name.starts_with(kPrefix)) return std::nullopt;
@@ -37,10 +41,21 @@ Json to_json(const data::LoaderState& loader) {
   return {{"seed", loader.seed}, {"epoch", loader.epoch}, {"window", loader.window}};
 }
 
+Json to_json(const SpikeHistory& spikes) {
+  return {{"losses", spikes.losses}, {"norms", spikes.norms}, {"in_a_row", spikes.in_a_row}};
+}
+
+SpikeHistory spikes_from(const Json& json) {
+  return {json.at("losses").get<std::deque<double>>(), json.at("norms").get<std::deque<double>>(),
+          json.at("in_a_row").get<std::int64_t>()};
+}
+
+/// What state.json says, from version 1 on. Throws Json::exception where a key is missing.
 CheckpointState state_from(const Json& json, const base::Path& file) {
-  if (json.at("version").get<int>() != kVersion) {
-    base::fail("{}: expected version {}, got {}; it was written by another version of gpt2",
-               file.string(), kVersion, json.at("version").dump());
+  const int version = json.at("version").get<int>();
+  if (version < kFirstVersion || version > kVersion) {
+    base::fail("{}: expected version {} to {}, got {}; it was written by another version of gpt2",
+               file.string(), kFirstVersion, kVersion, json.at("version").dump());
   }
   CheckpointState state;
   state.step = json.at("step").get<std::int64_t>();
@@ -53,7 +68,55 @@ CheckpointState state_from(const Json& json, const base::Path& file) {
   state.config = config_from_json(json.at("config"), file);
   state.backend = json.at("choices").at("backend").get<std::string>();
   state.threads = json.at("choices").at("threads").get<int>();
+  if (version == kFirstVersion) return state;
+  state.optimizer = json.at("optimizer").get<std::string>();
+  if (json.contains("best")) {
+    state.best = BestLoss{json["best"].at("step").get<std::int64_t>(),
+                          json["best"].at("val_loss").get<double>()};
+  }
+  state.spikes = spikes_from(json.at("spikes"));
   return state;
+}
+
+Json state_to_json(const CheckpointState& state, const Json& checksums) {
+  Json json = {{"version", kVersion}, {"step", state.step}, {"tokens", state.tokens}};
+  if (state.loaders.size() == 1) {
+    json["loader"] = to_json(state.loaders.front());
+  } else {
+    json["loaders"] = Json::array();
+    for (const data::LoaderState& loader : state.loaders) {
+      json["loaders"].push_back(to_json(loader));
+    }
+  }
+  json["config"] = config_to_json(state.config);
+  json["choices"] = {{"backend", state.backend}, {"threads", state.threads}};
+  json["optimizer"] = state.optimizer;
+  if (state.best) json["best"] = {{"step", state.best->step}, {"val_loss", state.best->loss}};
+  json["spikes"] = to_json(state.spikes);
+  json["crc32c"] = checksums;
+  return json;
+}
+
+/// Checksum of what a state.json says, whatever its white space.
+std::string checksum_of(Json json) {
+  json.erase(kChecksum);
+  return hex(base::crc32c(base::as_bytes(text_of(json))));
+}
+
+Json read_state(const base::Path& file) {
+  Json json = Json::parse(base::read_file(file), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object())
+    base::fail("{}: broken checkpoint state: not a JSON object", file.string());
+  return json;
+}
+
+void check_file(const base::Path& file, const std::string& expected) {
+  const base::MappedFile content(file);
+  const std::string got = hex(base::crc32c(content.bytes()));
+  if (got != expected) {
+    base::fail("{}: expected checksum {}, got {}: the file is damaged", file.string(), expected,
+               got);
+  }
 }
 
 }  // namespace
@@ -90,7 +153,7 @@ model::Config config_from_json(const Json& json, const base::Path& file) {
 std::vector<Checkpoint> list_checkpoints(const base::Path& run) {
   std::vector<Checkpoint> found;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(run / "checkpoints", error)) {
+  for (const auto& entry : std::filesystem::directory_iterator(run / kFolder, error)) {
     const auto step = step_of_name(entry.path().filename().string());
     if (step && entry.is_directory()) found.push_back({entry.path(), *step});
   }
@@ -99,72 +162,88 @@ std::vector<Checkpoint> list_checkpoints(const base::Path& run) {
   return found;
 }
 
+std::string checkpoint_name(std::int64_t step) { return fmt::format("{}{:08}", kPrefix, step); }
+
 base::Path save_checkpoint(const base::Path& run, const CheckpointState& state,
-                           const model::ParameterSet& parameters, const model::ParameterSet& m,
-                           const model::ParameterSet& v) {
-  base::create_folders(run / "checkpoints");
-  const base::Path path = run / "checkpoints" / fmt::format("{}{:08}", kPrefix, state.step);
+                           std::span<const StateSet> sets, const std::string& name) {
+  base::create_folders(run / kFolder);
+  const base::Path path = run / kFolder / (name.empty() ? checkpoint_name(state.step) : name);
   base::AtomicFolder folder(path);
   Json checksums = Json::object();
-  checksums[kParameters] =
-      hex(model::save_parameters(folder.temporary() / kParameters, parameters));
-  checksums[kAdamM] = hex(model::save_parameters(folder.temporary() / kAdamM, m));
-  checksums[kAdamV] = hex(model::save_parameters(folder.temporary() / kAdamV, v));
-  Json json = {{"version", kVersion}, {"step", state.step}, {"tokens", state.tokens}};
-  if (state.loaders.size() == 1) {
-    json["loader"] = to_json(state.loaders.front());
-  } else {
-    json["loaders"] = Json::array();
-    for (const data::LoaderState& loader : state.loaders) {
-      json["loaders"].push_back(to_json(loader));
-    }
+  for (const StateSet& part : sets) {
+    const std::string file = file_of(part.name);
+    checksums[file] = hex(model::save_parameters(folder.temporary() / file, *part.set));
   }
-  json["config"] = config_to_json(state.config);
-  json["choices"] = {{"backend", state.backend}, {"threads", state.threads}};
-  json["crc32c"] = checksums;
-  base::write_file(folder.temporary() / kState, json.dump(2) + "\n");
+  Json json = state_to_json(state, checksums);
+  json[kChecksum] = checksum_of(json);
+  base::write_file(folder.temporary() / kState, text_of(json, 2) + "\n");
   folder.commit(/*replace=*/true);
   return path;
 }
 
+void link_best(const base::Path& checkpoint) {
+  base::AtomicFolder folder(checkpoint.parent_path() / kBestCheckpoint);
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
+    const base::Path to = folder.temporary() / entry.path().filename();
+    std::error_code error;
+    std::filesystem::create_hard_link(entry.path(), to, error);
+    if (error) base::write_file(to, base::read_file(entry.path()));
+  }
+  folder.commit(/*replace=*/true);
+}
+
+void write_latest(const base::Path& run, const base::Path& checkpoint) {
+  base::write_file(run / kFolder / kLatest, checkpoint.filename().string() + "\n");
+}
+
+std::uint64_t checkpoint_bytes(std::span<const StateSet> sets) {
+  std::uint64_t bytes = 0;
+  for (const StateSet& part : sets) bytes += part.set->bytes();
+  return bytes;
+}
+
 bool is_checkpoint(const base::Path& folder) {
-  return std::filesystem::exists(folder / kState) && std::filesystem::exists(folder / kParameters);
+  return std::filesystem::exists(folder / kState) &&
+         std::filesystem::exists(folder / file_of(kParametersSet));
 }
 
 CheckpointInfo read_checkpoint(const base::Path& folder) {
   const base::Path file = folder / kState;
-  CheckpointState state;
   try {
-    state = state_from(Json::parse(base::read_file(file)), file);
+    const Json json = read_state(file);
+    const CheckpointState state = state_from(json, file);
+    for (const auto& [name, checksum] : json.at("crc32c").items()) {
+      if (std::filesystem::exists(folder / name)) continue;
+      base::fail("{}: {} is missing", folder.string(), name);
+    }
+    return {state.config, state.step, state.tokens, state.backend, state.threads};
   } catch (const Json::exception& error) {
     base::fail("{}: broken checkpoint state: {}", file.string(), error.what());
   }
-  for (const char* name : {kParameters, kAdamM, kAdamV}) {
-    if (std::filesystem::exists(folder / name)) continue;
-    base::fail("{}: {} is missing", folder.string(), name);
-  }
-  return {state.config, state.step, state.tokens, state.backend, state.threads};
 }
 
 CheckpointState check_checkpoint(const base::Path& folder) {
   const base::Path file = folder / kState;
-  const Json json = Json::parse(base::read_file(file), nullptr, /*allow_exceptions=*/false);
-  CheckpointState state;
   try {
-    state = state_from(json, file);
-    for (const char* name : {kParameters, kAdamM, kAdamV}) {
-      const base::MappedFile content(folder / name);
-      const auto expected = json.at("crc32c").at(name).get<std::string>();
-      const std::string got = hex(base::crc32c(content.bytes()));
+    const Json json = read_state(file);
+    CheckpointState state = state_from(json, file);
+    if (json.at("version").get<int>() > kFirstVersion) {
+      const auto expected = json.at(kChecksum).get<std::string>();
+      const std::string got = checksum_of(json);
       if (got != expected) {
-        base::fail("{}: expected checksum {}, got {}: the file is damaged",
-                   (folder / name).string(), expected, got);
+        base::fail("{}: expected checksum {}, got {}: the file is damaged", file.string(), expected,
+                   got);
       }
     }
+    const Json& checksums = json.at("crc32c");
+    (void)checksums.at(file_of(kParametersSet));
+    for (const auto& [name, checksum] : checksums.items()) {
+      check_file(folder / name, checksum.get<std::string>());
+    }
+    return state;
   } catch (const Json::exception& error) {
     base::fail("{}: broken checkpoint state: {}", file.string(), error.what());
   }
-  return state;
 }
 
 std::optional<Checkpoint> newest_checkpoint(const base::Path& run, CheckpointState& state,
@@ -184,23 +263,23 @@ std::optional<Checkpoint> newest_checkpoint(const base::Path& run, CheckpointSta
   if (!all.empty()) {
     base::fail(
         "{}: none of the {} checkpoints can be used; the newest good one would be needed ({})",
-        (run / "checkpoints").string(), all.size(), skipped.front());
+        (run / kFolder).string(), all.size(), skipped.front());
   }
   return std::nullopt;
 }
 
-void load_checkpoint(const base::Path& folder, model::ParameterSet& parameters,
-                     model::ParameterSet& m, model::ParameterSet& v) {
-  model::load_parameters(folder / kParameters, parameters);
-  model::load_parameters(folder / kAdamM, m);
-  model::load_parameters(folder / kAdamV, v);
+void load_checkpoint(const base::Path& folder, std::span<const StateSet> sets) {
+  for (const StateSet& part : sets) {
+    model::load_parameters(folder / file_of(part.name), *part.set);
+  }
 }
 
-void prune_checkpoints(const base::Path& run, std::int64_t keep) {
+void prune_checkpoints(const base::Path& run, std::int64_t keep, std::int64_t keep_every) {
   const std::vector<Checkpoint> all = list_checkpoints(run);
   const auto kept = static_cast<std::size_t>(keep);
   if (keep == 0 || all.size() <= kept) return;
   for (std::size_t i = 0; i < all.size() - kept; ++i) {
+    if (keep_every > 0 && all[i].step % keep_every == 0) continue;
     // Renamed first: whoever looks in between finds it complete or not at all.
     const base::Path doomed =
         all[i].folder.string() + ".tmp." + std::to_string(static_cast<long>(::getpid()));

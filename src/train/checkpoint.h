@@ -1,19 +1,29 @@
 #pragma once
 /// Checkpoints and the model directory of a run, for the files of this room and their tests.
 ///
-/// `run`/checkpoints/step_00001000/ is the state after 1000 steps: parameters.safetensors,
-/// adam_m.safetensors, adam_v.safetensors (f32, all of the model's) and state.json. A folder under
-/// that name is complete.
+/// `run`/checkpoints/step_00001000/ is the state after 1000 steps: a safetensors file for each set
+/// of values (parameters, adam_m, adam_v, ...; f32) and state.json with the rest and every file's
+/// checksum. A folder under that name is complete. checkpoints/best is the one of the lowest
+/// validation loss, checkpoints/latest a file with the name of the newest.
 
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "train/options.h"
+#include "train/spike_guard.h"
 
 namespace train {
+
+/// The lowest validation loss so far.
+struct BestLoss {
+  std::int64_t step = 0;  ///< steps done then
+  double loss = 0;
+  bool operator==(const BestLoss&) const = default;
+};
 
 /// What state.json holds beside the checksums of the other files.
 struct CheckpointState {
@@ -23,7 +33,19 @@ struct CheckpointState {
   model::Config config;
   std::string backend;  ///< Backend::description() of the sitting that wrote it
   int threads = 0;
+  std::string optimizer = "adamw";  ///< as optimizer_names() has it
+  std::optional<BestLoss> best = {};
+  SpikeHistory spikes = {};
 };
+
+/// One of the sets of values that a checkpoint keeps, under the name of its file without
+/// ".safetensors".
+struct StateSet {
+  std::string name;
+  model::ParameterSet* set;
+};
+inline constexpr const char* kParametersSet = "parameters";
+inline constexpr const char* kAverageSet = "average";  // of the parameters, with --ema
 
 /// A model::Config under the keys of config.json, and back. Throws Error naming `file` and key.
 Json config_to_json(const model::Config& config);
@@ -35,15 +57,27 @@ struct Checkpoint {
   std::int64_t step = 0;
 };
 
-/// The checkpoints of a run, oldest first.
+/// The checkpoints of a run by step, oldest first; `best` is not among them.
 std::vector<Checkpoint> list_checkpoints(const base::Path& run);
+/// "step_00001000".
+std::string checkpoint_name(std::int64_t step);
+/// Its name in checkpoints/.
+inline constexpr const char* kBestCheckpoint = "best";
 
-/// Writes a checkpoint, replacing one of the same step. Returns its folder.
+/// Writes a checkpoint into checkpoints/`name` (default: its step's), replacing one that is there,
+/// durably and all at once. Returns its folder.
 base::Path save_checkpoint(const base::Path& run, const CheckpointState& state,
-                           const model::ParameterSet& parameters, const model::ParameterSet& m,
-                           const model::ParameterSet& v);
+                           std::span<const StateSet> sets, const std::string& name = "");
+/// Makes checkpoints/best hold the files of `checkpoint` (hard links, where the file system has
+/// them).
+void link_best(const base::Path& checkpoint);
+/// Writes checkpoints/latest.
+void write_latest(const base::Path& run, const base::Path& checkpoint);
 
-/// Reads state.json and compares every file with its checksum.
+/// Bytes of one checkpoint's files, nearly.
+std::uint64_t checkpoint_bytes(std::span<const StateSet> sets);
+
+/// Reads state.json and compares every file, itself included, with its checksum.
 /// Throws Error naming the file that is missing, broken or does not match.
 CheckpointState check_checkpoint(const base::Path& folder);
 
@@ -52,15 +86,15 @@ CheckpointState check_checkpoint(const base::Path& folder);
 std::optional<Checkpoint> newest_checkpoint(const base::Path& run, CheckpointState& state,
                                             std::vector<std::string>& skipped);
 
-/// Reads the tensors of a checkpoint into sets of its Config.
-void load_checkpoint(const base::Path& folder, model::ParameterSet& parameters,
-                     model::ParameterSet& m, model::ParameterSet& v);
+/// Fills the sets from a checkpoint's files. Throws Error naming file and tensor.
+void load_checkpoint(const base::Path& folder, std::span<const StateSet> sets);
 
-/// Removes all but the newest `keep` checkpoints; 0 keeps all.
-void prune_checkpoints(const base::Path& run, std::int64_t keep);
+/// Removes all but the newest `keep` checkpoints (0: none) and, where `keep_every` is not 0, those
+/// of steps that it divides.
+void prune_checkpoints(const base::Path& run, std::int64_t keep, std::int64_t keep_every = 0);
 
-/// Renews `run`/model: config.json, model.safetensors (f32) and, where given, the tokenizer's
-/// files. The folder is whole at every moment.
+/// Writes `run`/model: the weights as a model directory, with `tokenizer`'s vocab.json and
+/// merges.txt where given. Replaces the former one all at once.
 void save_run_model(const base::Path& run, const model::ParameterSet& parameters,
                     const std::optional<base::Path>& tokenizer);
 

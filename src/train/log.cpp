@@ -14,6 +14,7 @@ std::string log_line(const StepReport& report) {
                {"tokens", report.tokens},    {"tokens_per_second", report.tokens_per_second},
                {"ms", report.milliseconds}};
   if (report.targets) line["targets"] = *report.targets;
+  if (report.skipped) line["skipped"] = true;
   if (report.validation_loss) line["val_loss"] = *report.validation_loss;
   return line.dump();
 }
@@ -31,6 +32,7 @@ StepReport step_from(const Json& line) {
   report.tokens_per_second = line.at("tokens_per_second").get<double>();
   report.milliseconds = line.at("ms").get<double>();
   if (line.contains("targets")) report.targets = line["targets"].get<std::int64_t>();
+  if (line.contains("skipped")) report.skipped = line["skipped"].get<bool>();
   if (line.contains("val_loss") && line["val_loss"].is_number()) {  // NaN is written as null
     report.validation_loss = line["val_loss"].get<double>();
   }
@@ -74,6 +76,10 @@ std::int64_t Log::take_up(std::int64_t first_step) {
   std::string kept;
   std::int64_t dropped = 0;
   std::size_t next = 0;  // of content.steps
+  steps_ = 0;
+  for (auto* series : {&tokens_, &losses_, &validation_tokens_, &validation_losses_}) {
+    series->clear();
+  }
   for (const std::string& line : content.lines) {
     const bool is_step = Json::parse(line).contains("loss");
     const bool drop = is_step && content.steps[next].step >= first_step;
@@ -101,13 +107,25 @@ std::int64_t Log::take_up(std::int64_t first_step) {
 }
 
 void Log::append(const std::string& line) {
-  std::error_code none;
-  const auto size = std::filesystem::file_size(file_, none);
+  waiting_.push_back(line);
   try {
-    base::append_line(file_, line);
-  } catch (const base::Error&) {
-    if (!none) std::filesystem::resize_file(file_, size, none);  // no half line on a full disk
-    throw;
+    flush();
+  } catch (const base::Error& error) {
+    trouble_ = error.what();
+  }
+}
+
+void Log::flush() {
+  while (!waiting_.empty()) {
+    std::error_code none;
+    const auto size = std::filesystem::file_size(file_, none);
+    try {
+      base::append_line(file_, waiting_.front());
+    } catch (const base::Error&) {
+      if (!none) std::filesystem::resize_file(file_, size, none);  // no half line on a full disk
+      throw;
+    }
+    waiting_.pop_front();
   }
 }
 
@@ -148,7 +166,10 @@ void Log::draw() const {
   report::write_svg(picture_, plot);
 }
 
-void Log::sync() const { base::sync_file(file_); }
+void Log::sync() {
+  flush();
+  base::sync_file(file_);
+}
 
 std::optional<double> Log::first_loss() const {
   return losses_.empty() ? std::nullopt : std::optional(losses_.front());

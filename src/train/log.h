@@ -6,8 +6,10 @@
 /// as the same value.
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "train/options.h"
@@ -37,14 +39,17 @@ class Log {
   /// Takes up what a former sitting logged: drops the steps >= first_step from the file, at once
   /// and atomically. Returns how many were dropped. Throws Error when steps before it are missing.
   std::int64_t take_up(std::int64_t first_step);
-  /// Appends an event: {"event": name, ...details}.
+  /// Appends an event: {"event": name, ...details}. What cannot be written (the disk is full) waits
+  /// for the next line; trouble() tells why.
   void event(const std::string& name, const Json& details);
   /// Appends a step.
   void step(const StepReport& report);
   /// Draws loss.svg: train and validation loss against tokens.
   void draw() const;
-  /// Makes all lines durable.
-  void sync() const;
+  /// Makes all lines durable. Throws Error when some cannot be written.
+  void sync();
+  /// Why a line had to wait since the last call.
+  std::optional<std::string> trouble() { return std::exchange(trouble_, std::nullopt); }
 
   std::optional<double> first_loss() const;
   std::optional<double> last_loss() const;
@@ -52,11 +57,13 @@ class Log {
 
  private:
   void append(const std::string& line);
+  void flush();
+  void remember(const StepReport& report);
 
   base::Path file_;
   base::Path picture_;
-  void remember(const StepReport& report);
-
+  std::deque<std::string> waiting_;  // lines that are not in the file yet
+  std::optional<std::string> trouble_;
   std::int64_t steps_ = 0;
   std::vector<double> tokens_, losses_;
   std::vector<double> validation_tokens_, validation_losses_;

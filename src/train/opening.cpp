@@ -118,10 +118,6 @@ void Trainer::State::open_data() {
                        data::TokenStream::open(source.folder, data::Split::kValidation)});
   }
   check_mixture(sources);
-  for (Source& source : sources) {
-    source.train.check_in_background();
-    source.validation.check_in_background();
-  }
 }
 
 bool Trainer::State::has_masks() const {
@@ -150,7 +146,11 @@ DataFacts Trainer::State::data_facts() const {
 void Trainer::State::build_loader() {
   std::vector<data::Loader> loaders;
   std::vector<double> shares;
-  for (const Source& source : sources) {
+  for (Source& source : sources) {
+    // From here on: the samples of fingerprint() would have every shard checked before the first
+    // step.
+    source.train.check_in_background();
+    source.validation.check_in_background();
     // Folders of equal length are shuffled differently.
     const std::uint64_t seed = *options.seed + loaders.size();
     loaders.emplace_back(source.train, 1, plan.length, *options.order, seed,
@@ -160,10 +160,26 @@ void Trainer::State::build_loader() {
   loader.emplace(std::move(loaders), std::move(shares), plan.micro_batch, plan.length);
 }
 
+/// Takes a micro-batch or number of threads that differs from the run's.
+void Trainer::State::take_pace(const Options& given) {
+  const auto take = [&](auto member, std::string_view name) {
+    if (!(given.*member) || given.*member == options.*member) return;
+    notes.push_back(fmt::format(
+        "--{} {} in place of {}: the same tokens in the same order, losses equal up to rounding",
+        name, *(given.*member), *(options.*member)));
+    options.*member = given.*member;
+  };
+  take(&Options::micro_batch, "micro-batch");
+  take(&Options::threads, "threads");
+}
+
 /// Takes the run's own options from train.json, lays over them what may differ, and refuses what
 /// contradicts them.
 void Trainer::State::resume_options(const Options& given) {
-  const RunRecord record = read_record(out);
+  RunRecord record = read_record(out);
+  for (auto added : {&Options::dropout, &Options::label_smoothing, &Options::z_loss}) {
+    if (!(record.options.*added)) record.options.*added = 0;  // begun before there was this option
+  }
   Options asked = given;
   if (asked.init) asked.init = absolute_path(*asked.init);
   std::vector<std::string> wrong = contradictions(asked, record.options);
@@ -184,9 +200,10 @@ void Trainer::State::resume_options(const Options& given) {
                                 sources.size() == 1 ? "its tokens" : "their tokens or weights"));
   }
   for (auto member : {&Options::validate_every, &Options::sample_every, &Options::checkpoint_every,
-                      &Options::keep_checkpoints}) {
+                      &Options::keep_checkpoints, &Options::keep_every}) {
     if (given.*member) options.*member = given.*member;
   }
+  take_pace(given);
   options.max_seconds = given.max_seconds;
   options.device = given.device;
   options.choose_cpu = given.choose_cpu;
@@ -233,6 +250,13 @@ kernels::CpuChoice Trainer::State::choose_cpu() {
   return begun;
 }
 
+model::Regularization Trainer::State::regularization() const {
+  return {.dropout = static_cast<float>(*options.dropout),
+          .seed = *options.seed,
+          .loss = {.label_smoothing = static_cast<float>(*options.label_smoothing),
+                   .z_loss = static_cast<float>(*options.z_loss)}};
+}
+
 void Trainer::State::build_model() {
   std::optional<kernels::CpuChoice> cpu;
   if (options.device == kernels::Device::kCpu) cpu = choose_cpu();
@@ -240,7 +264,8 @@ void Trainer::State::build_model() {
   backend_description = backend->description();
   const auto needed = [&](std::int64_t batch) {
     return model::Gpt2::plan(plan.config, *backend, batch, plan.length, /*training=*/true,
-                             *options.recompute);
+                             *options.recompute, regularization(), *options.optimizer,
+                             *options.ema > 0);
   };
   memory = needed(plan.micro_batch);
   check_memory(plan, base::free_memory_bytes(), needed);
@@ -257,17 +282,23 @@ void Trainer::State::build_model() {
     model.emplace(plan.config, std::move(backend), /*trainable=*/true);
     if (!checkpoint) model->initialize(*options.seed);
   }
-  m = model::ParameterSet(plan.config);
-  v = model::ParameterSet(plan.config);
+  make_states();
   build_loader();
+  if (*options.spike_guard) guard.emplace(*options.spike_window, *options.spike_z);
   if (checkpoint) {
     if (state.config != plan.config) {
       base::fail("{}: another model than train.json's", checkpoint->folder.string());
     }
-    load_checkpoint(checkpoint->folder, model->parameters(), m, v);
+    if (state.optimizer != name_of(*options.optimizer)) {
+      base::fail("{}: written by the optimizer {}, train.json says {}", checkpoint->folder.string(),
+                 state.optimizer, name_of(*options.optimizer));
+    }
+    load_checkpoint(checkpoint->folder, state_sets());
     model->pack();
     loader->restore(state.loaders);
     first_step = state.step;
+    best = state.best;
+    if (guard) guard->restore(state.spikes);
     if (state.backend != backend_description) {
       notes.push_back(
           fmt::format("the checkpoint was written on '{}', this is '{}': losses may "
@@ -276,7 +307,7 @@ void Trainer::State::build_model() {
     }
   }
   if (finished) first_step = plan.steps;
-  model->prepare_training(plan.micro_batch, plan.length, *options.recompute);
+  model->prepare_training(plan.micro_batch, plan.length, *options.recompute, regularization());
   const auto rows = static_cast<std::size_t>(plan.micro_batch * plan.length);
   inputs.resize(rows);
   targets.resize(rows);

@@ -2,6 +2,7 @@
 
 #include "train/options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -14,7 +15,20 @@ namespace train {
 const std::map<std::string, Schedule>& schedule_names() {
   static const std::map<std::string, Schedule> names = {{"cosine", Schedule::kCosine},
                                                         {"linear", Schedule::kLinear},
-                                                        {"constant", Schedule::kConstant}};
+                                                        {"constant", Schedule::kConstant},
+                                                        {"wsd", Schedule::kWsd}};
+  return names;
+}
+
+const std::map<std::string, DecayShape>& decay_shape_names() {
+  static const std::map<std::string, DecayShape> names = {{"sqrt", DecayShape::kSqrt},
+                                                          {"linear", DecayShape::kLinear}};
+  return names;
+}
+
+const std::map<std::string, model::Optimizer>& optimizer_names() {
+  static const std::map<std::string, model::Optimizer> names = {{"adamw", model::Optimizer::kAdamW},
+                                                                {"muon", model::Optimizer::kMuon}};
   return names;
 }
 
@@ -36,6 +50,13 @@ const std::map<std::string, model::Recompute>& recompute_names() {
       {"gelu", model::Recompute::kGelu},
       {"block", model::Recompute::kBlock}};
   return names;
+}
+
+std::string name_of(model::Optimizer optimizer) {
+  const auto& names = optimizer_names();
+  const auto found =
+      std::ranges::find_if(names, [&](const auto& entry) { return entry.second == optimizer; });
+  return found->first;
 }
 
 double parse_duration(std::string_view text) {
@@ -64,12 +85,15 @@ namespace {
 
 template <class T>
 inline constexpr bool kIsChoice =
-    std::is_same_v<T, Schedule> || std::is_same_v<T, base::DType> ||
+    std::is_same_v<T, Schedule> || std::is_same_v<T, DecayShape> ||
+    std::is_same_v<T, model::Optimizer> || std::is_same_v<T, base::DType> ||
     std::is_same_v<T, data::Order> || std::is_same_v<T, model::Recompute>;
 
 template <class T>
 const std::map<std::string, T>& names_of() {
   if constexpr (std::is_same_v<T, Schedule>) return schedule_names();
+  if constexpr (std::is_same_v<T, DecayShape>) return decay_shape_names();
+  if constexpr (std::is_same_v<T, model::Optimizer>) return optimizer_names();
   if constexpr (std::is_same_v<T, base::DType>) return precision_names();
   if constexpr (std::is_same_v<T, data::Order>) return order_names();
   if constexpr (std::is_same_v<T, model::Recompute>) return recompute_names();
@@ -161,6 +185,9 @@ T from_json_value(const Place& place, const Json& json) {
     std::vector<std::string> known;
     for (const auto& [name, choice] : names) known.push_back(name);
     fail_type(place, "one of " + joined(known), json);
+  } else if constexpr (std::is_same_v<T, bool>) {
+    if (!json.is_boolean()) fail_type(place, "true or false", json);
+    return json.get<bool>();
   } else if constexpr (std::is_integral_v<T>) {
     return integer_from<T>(place, json);
   } else if constexpr (std::is_same_v<T, double>) {

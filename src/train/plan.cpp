@@ -24,7 +24,13 @@ constexpr std::int64_t kValidationShare = 20, kValidationEvery = 250;  // about 
 constexpr std::int64_t kSampleShare = 4, kSampleEvery = 1000;
 constexpr std::int64_t kCheckpointShare = 4, kCheckpointEvery = 500;
 constexpr std::int64_t kKeepCheckpoints = 3;
+// Losses and gradient norms of healthy runs stay within about five deviations of the hundred
+// before; the mean of fewer would follow a spike too soon.
+constexpr std::int64_t kSpikeWindow = 128, kLeastSpikeWindow = 100, kSpikeRollback = 5;
+constexpr double kSpikeDeviations = 6;
 constexpr std::uint64_t kSeed = 1337;
+constexpr double kMuonLearningRate = 0.01, kMuonMomentum = 0.95;
+constexpr double kDecayShare = 0.2;  // Haegele et al. 2024 (arXiv:2405.18392), section 4
 // One validation reads two batches' worth of windows within these bounds: a forward pass over them
 // costs less than one step, and 64 windows of 1024 tokens tell two digits of the loss.
 constexpr std::int64_t kValidationBatches = 2, kFewestWindows = 16, kMostWindows = 64;
@@ -41,13 +47,42 @@ void require(bool fine, std::string_view name, std::string_view expected, auto g
   if (!fine) base::fail("--{}: expected {}, got {}", name, expected, got);
 }
 
+void fill_spike_guard(Options& o) {
+  set_default(o.spike_guard, true);
+  const std::int64_t window = set_default(o.spike_window, kSpikeWindow);
+  require(window >= kLeastSpikeWindow, "spike-window",
+          fmt::format("at least {}", kLeastSpikeWindow), window);
+  const double z = set_default(o.spike_z, kSpikeDeviations);
+  require(std::isfinite(z) && z > 0, "spike-z", "more than 0", z);
+  const std::int64_t rollback = set_default(o.spike_rollback, kSpikeRollback);
+  require(rollback >= 1, "spike-rollback", "at least 1", rollback);
+}
+
+void require_absent(bool given, std::string_view name, std::string_view belongs) {
+  if (given) base::fail("--{} belongs to --{}; drop it or choose that", name, belongs);
+}
+
+void fill_optimizer(Options& o) {
+  const double ema = set_default(o.ema, 0.0);
+  require(ema >= 0 && ema < 1, "ema", "at least 0 and below 1", ema);
+  if (set_default(o.optimizer, model::Optimizer::kAdamW) != model::Optimizer::kMuon) {
+    require_absent(o.muon_learning_rate.has_value(), "muon-lr", "optimizer muon");
+    require_absent(o.muon_momentum.has_value(), "muon-momentum", "optimizer muon");
+    return;
+  }
+  const double rate = set_default(o.muon_learning_rate, kMuonLearningRate);
+  require(std::isfinite(rate) && rate >= 0, "muon-lr", "a number of at least 0", rate);
+  const double momentum = set_default(o.muon_momentum, kMuonMomentum);
+  require(momentum >= 0 && momentum < 1, "muon-momentum", "at least 0 and below 1", momentum);
+}
+
 /// Ranges of the plain numbers, and their defaults.
 void fill_numbers(Options& o) {
   const double lr = set_default(o.learning_rate, kLearningRate);
   require(std::isfinite(lr) && lr >= 0, "lr", "a number of at least 0", lr);
-  const double min_lr = set_default(o.min_learning_rate, lr / kMinimumShare);
+  const bool wsd = set_default(o.schedule, Schedule::kCosine) == Schedule::kWsd;
+  const double min_lr = set_default(o.min_learning_rate, wsd ? 0 : lr / kMinimumShare);
   require(min_lr >= 0 && min_lr <= lr, "min-lr", fmt::format("0 to the --lr of {}", lr), min_lr);
-  set_default(o.schedule, Schedule::kCosine);
   const double decay = set_default(o.weight_decay, 0.1);
   require(std::isfinite(decay) && decay >= 0, "weight-decay", "a number of at least 0", decay);
   const double beta1 = set_default(o.beta1, 0.9);
@@ -56,6 +91,13 @@ void fill_numbers(Options& o) {
   require(beta2 >= 0 && beta2 < 1, "beta2", "at least 0 and below 1", beta2);
   const double clip = set_default(o.grad_clip, 1.0);
   require(std::isfinite(clip) && clip >= 0, "grad-clip", "a number of at least 0", clip);
+  const double dropout = set_default(o.dropout, 0.0);
+  require(dropout >= 0 && static_cast<float>(dropout) < 1, "dropout", "at least 0 and below 1",
+          dropout);
+  const double smoothing = set_default(o.label_smoothing, 0.0);
+  require(smoothing >= 0 && smoothing <= 1, "label-smoothing", "0 to 1", smoothing);
+  const double z_loss = set_default(o.z_loss, 0.0);
+  require(std::isfinite(z_loss) && z_loss >= 0, "z-loss", "a number of at least 0", z_loss);
   set_default(o.precision, base::DType::kBf16);
   set_default(o.order, data::Order::kShuffled);
   set_default(o.recompute, model::Recompute::kNone);
@@ -64,6 +106,10 @@ void fill_numbers(Options& o) {
   require(*o.threads >= 1 && *o.threads <= 1024, "threads", "1 to 1024", *o.threads);
   const std::int64_t keep = set_default(o.keep_checkpoints, kKeepCheckpoints);
   require(keep >= 0, "keep-checkpoints", "at least 0", keep);
+  const std::int64_t keep_every = set_default(o.keep_every, std::int64_t{0});
+  require(keep_every >= 0, "keep-every", "at least 0", keep_every);
+  fill_spike_guard(o);
+  fill_optimizer(o);
 }
 
 void forbid_with_init(bool given, std::string_view name) {
@@ -209,6 +255,28 @@ void choose_steps(Options& o, Plan& plan) {
   plan.warmup_steps = *o.warmup_steps;
 }
 
+/// The steps in which the learning rate falls, of wsd.
+void choose_decay(Options& o, Plan& plan) {
+  if (*o.schedule != Schedule::kWsd) {
+    require_absent(o.decay_steps.has_value(), "decay-steps", "lr-schedule wsd");
+    require_absent(o.decay_shape.has_value(), "decay-shape", "lr-schedule wsd");
+    return;
+  }
+  set_default(o.decay_shape, DecayShape::kSqrt);
+  const double given = set_default(o.decay_steps, kDecayShare);
+  require(given >= 0 && (given < 1 || given == std::floor(given)), "decay-steps",
+          "a whole number, or a share of all steps below 1", given);
+  const auto steps = static_cast<double>(plan.steps);
+  plan.decay_steps =
+      static_cast<std::int64_t>(given < 1 ? std::ceil(given * steps) : std::min(given, steps + 1));
+  const std::int64_t most = std::max<std::int64_t>(plan.steps - plan.warmup_steps, 0);
+  if (given < 1) plan.decay_steps = std::min(plan.decay_steps, most);
+  if (plan.decay_steps > most) {
+    base::fail("--decay-steps {:.0f} is more than the {} steps after the warmup of {}", given, most,
+               plan.warmup_steps);
+  }
+}
+
 std::int64_t choose_every(std::optional<std::int64_t>& option, std::string_view name,
                           std::int64_t steps, std::int64_t share, std::int64_t most) {
   const std::int64_t every = set_default(option, std::clamp<std::int64_t>(steps / share, 1, most));
@@ -272,6 +340,7 @@ Plan resolve(Options& options, const DataFacts& facts, const std::optional<model
   }
   choose_batch(o, plan);
   choose_steps(o, plan);
+  choose_decay(o, plan);
   plan.learning_rate = *o.learning_rate;
   plan.min_learning_rate = *o.min_learning_rate;
 

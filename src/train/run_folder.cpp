@@ -2,7 +2,11 @@
 
 #include "train/run_folder.h"
 
+#include <algorithm>
+#include <span>
+
 #include "base/error.h"
+#include "base/locked.h"
 #include "train/checkpoint.h"
 #include "train/log.h"
 
@@ -10,6 +14,7 @@ namespace train {
 namespace {
 
 constexpr const char* kRecord = "train.json";
+constexpr std::size_t kNewestSteps = 20;  // that a run's speed is taken from
 
 /// base's names for what is not complete yet, or no longer: "model.tmp.123", "model.old.123".
 bool is_temporary(const base::Path& path) {
@@ -94,6 +99,21 @@ RunInfo read_run(const base::Path& folder) {
   if (!log.steps.empty()) info.last_step = log.steps.back();
   for (const StepReport& step : log.steps) {
     if (step.validation_loss) info.last_validation_loss = step.validation_loss;
+  }
+  info.running = base::is_locked(folder);
+  info.finished = log.finished;
+  const std::size_t newest = std::min<std::size_t>(log.steps.size(), kNewestSteps);
+  if (newest > 0) {
+    double milliseconds = 0;
+    for (const StepReport& step : std::span(log.steps).last(newest)) {
+      milliseconds += step.milliseconds;
+    }
+    const auto steps = static_cast<double>(newest);
+    const std::int64_t tokens_a_step = record.options.batch_tokens.value_or(0);
+    const auto left = static_cast<double>(info.steps_planned - info.last_step->step - 1);
+    info.tokens_per_second =
+        static_cast<double>(tokens_a_step) * steps / std::max(milliseconds / 1e3, 1e-9);
+    info.seconds_left = milliseconds / 1e3 / steps * left;
   }
   for (const Checkpoint& checkpoint : list_checkpoints(folder)) {
     info.checkpoints.push_back(checkpoint.folder.filename().string());

@@ -19,7 +19,15 @@
 
 namespace train {
 
-enum class Schedule : std::uint8_t { kCosine, kLinear, kConstant };
+enum class Schedule : std::uint8_t {
+  kCosine,
+  kLinear,
+  kConstant,
+  kWsd,  ///< warmup, stable, decay
+};
+
+/// How the last part of Schedule::kWsd goes down.
+enum class DecayShape : std::uint8_t { kSqrt, kLinear };
 
 /// A folder of data, and how much of a mixture comes from it.
 struct DataSource {
@@ -50,16 +58,30 @@ struct Options {
   std::optional<std::int64_t> layers, heads, channels, context,
       vocab_size;  ///< override the preset
   std::optional<std::int64_t> steps;
-  std::optional<double> epochs;                  ///< instead of steps (default: one epoch)
-  std::optional<std::int64_t> micro_batch;       ///< B (default 16)
-  std::optional<std::int64_t> batch_tokens;      ///< default 524288
-  std::optional<double> learning_rate;           ///< "lr", default 6e-4
-  std::optional<double> min_learning_rate;       ///< "min-lr", default learning_rate / 10
-  std::optional<std::int64_t> warmup_steps;      ///< default 700
-  std::optional<Schedule> schedule;              ///< "lr-schedule", default cosine
+  std::optional<double> epochs;              ///< instead of steps (default: one epoch)
+  std::optional<std::int64_t> micro_batch;   ///< B (default 16)
+  std::optional<std::int64_t> batch_tokens;  ///< default 524288
+  std::optional<double> learning_rate;       ///< "lr", default 6e-4
+  std::optional<double> min_learning_rate;   ///< "min-lr", default learning_rate / 10; wsd: 0
+  std::optional<std::int64_t> warmup_steps;  ///< default 700
+  std::optional<Schedule> schedule;          ///< "lr-schedule", default cosine
+  /// Of wsd alone: the last steps, in which the learning rate falls: their number, or below 1 their
+  /// share of all steps (default 0.2).
+  std::optional<double> decay_steps;
+  std::optional<DecayShape> decay_shape;      ///< of wsd alone; default kSqrt
+  std::optional<model::Optimizer> optimizer;  ///< default kAdamW
+  /// "muon-lr", of the blocks' matrices, scheduled as "lr" is; of muon alone; default 0.01.
+  std::optional<double> muon_learning_rate;
+  std::optional<double> muon_momentum;  ///< of muon alone; default 0.95
+  /// Decay of a moving average of the weights, which is then what validation, samples and
+  /// RUN/model take; 0 (default): none.
+  std::optional<double> ema;
   std::optional<double> weight_decay;            ///< default 0.1
   std::optional<double> beta1, beta2;            ///< default 0.9 and 0.95
   std::optional<double> grad_clip;               ///< default 1; 0: no clipping
+  std::optional<double> dropout;                 ///< default 0; in [0, 1)
+  std::optional<double> label_smoothing;         ///< default 0; in [0, 1]
+  std::optional<double> z_loss;                  ///< default 0: its weight
   std::optional<base::DType> precision;          ///< kBf16 (default) or kF32
   std::optional<model::Recompute> recompute;     ///< default kNone; changes no result
   std::optional<data::Order> order;              ///< default shuffled
@@ -67,10 +89,15 @@ struct Options {
   std::optional<std::int64_t> sample_every;      ///< 0: never
   std::optional<std::int64_t> checkpoint_every;  ///< 0: only when stopped
   std::optional<std::int64_t> keep_checkpoints;  ///< the newest so many (default 3); 0: all
-  std::optional<std::uint64_t> seed;             ///< default 1337
-  std::optional<int> threads;         ///< default base::thread_count(); applied by Trainer
-  std::optional<double> max_seconds;  ///< "max-time"; not kept in train.json
-  bool resume = false;                ///< not kept in train.json
+  std::optional<std::int64_t> keep_every;    ///< and those of every so many steps (default 0: none)
+  std::optional<bool> spike_guard;           ///< skip updates far out of line (default true)
+  std::optional<std::int64_t> spike_window;  ///< updates it compares with, >= 100 (default 128)
+  std::optional<double> spike_z;             ///< deviations above their mean (default 6)
+  std::optional<std::int64_t> spike_rollback;  ///< so many in a row: back to the last checkpoint
+  std::optional<std::uint64_t> seed;           ///< default 1337
+  std::optional<int> threads;                  ///< default base::thread_count(); applied by Trainer
+  std::optional<double> max_seconds;           ///< "max-time"; not kept in train.json
+  bool resume = false;                         ///< not kept in train.json
   kernels::Device device = kernels::Device::kCpu;  ///< not kept in train.json
   /// Asked what to compute with when a run begins; train.json's facts keep the answer, and resuming
   /// asks no more. Empty: the first of kernels::cpu_choices().
@@ -79,6 +106,8 @@ struct Options {
 
 /// Names of choices, as flags and config files spell them.
 const std::map<std::string, Schedule>& schedule_names();
+const std::map<std::string, DecayShape>& decay_shape_names();
+const std::map<std::string, model::Optimizer>& optimizer_names();
 const std::map<std::string, base::DType>& precision_names();
 const std::map<std::string, data::Order>& order_names();
 const std::map<std::string, model::Recompute>& recompute_names();
@@ -105,6 +134,7 @@ struct Plan {
   std::int64_t accumulation = 0;  ///< micro-batches a step
   std::int64_t steps = 0;
   std::int64_t warmup_steps = 0;
+  std::int64_t decay_steps = 0;  ///< of wsd
   double learning_rate = 0, min_learning_rate = 0;
   std::int64_t validate_every = 0, sample_every = 0, checkpoint_every = 0;
   std::int64_t train_tokens = 0;  ///< in the data
@@ -119,13 +149,28 @@ struct Plan {
 ///   s < warmup: lr (s + 1) / warmup
 ///   cosine: min + (lr - min) (1 + cos(pi p)) / 2, p = (s - warmup) / (steps - warmup)
 ///   linear: lr + (min - lr) p; constant: lr
+///   wsd: lr until `decay.steps` before the end, then with q = (s - (steps - decay)) / decay
+///        sqrt: min + (lr - min) (1 - sqrt(q)); linear: lr + (min - lr) q
+/// Source of wsd: Hu et al. 2024 (arXiv:2404.06395), section 4; of 1 - sqrt, which was the best
+/// there: Haegele et al. 2024 (arXiv:2405.18392), section 3.
+struct Decay {
+  std::int64_t steps = 0;
+  DecayShape shape = DecayShape::kSqrt;
+};
 double learning_rate_at(Schedule schedule, std::int64_t step, std::int64_t steps,
-                        std::int64_t warmup, double peak, double minimum);
+                        std::int64_t warmup, double peak, double minimum, const Decay& decay = {});
+
+/// Decay of the average of weights in the update of `step` (from 0): min(ema, (1 + s) / (10 + s)),
+/// so that what the weights were at first is forgotten soon.
+/// Source: TensorFlow's ExponentialMovingAverage, num_updates.
+double average_decay_at(double ema, std::int64_t step);
 
 /// One finished step, as log.jsonl has it.
 struct StepReport {
   std::int64_t step = 0;
-  double loss = 0;  ///< mean over the targets that count in the whole batch, before the update
+  /// Mean cross entropy over the targets that count in the whole batch, before the update: of what
+  /// dropout left, but without label smoothing and z-loss.
+  double loss = 0;
   double learning_rate = 0;
   double grad_norm = 0;     ///< before clipping
   std::int64_t tokens = 0;  ///< trained on since the run's beginning, this step included
@@ -135,6 +180,7 @@ struct StepReport {
   /// Targets that counted, where the data has masks. A step with none changes nothing, its loss and
   /// its gradients are 0.
   std::optional<std::int64_t> targets;
+  bool skipped = false;  ///< a spike: nothing was updated
 };
 
 /// What a trainer tells while it works. Every member may be left empty.
@@ -177,6 +223,7 @@ class Trainer {
   const model::MemoryPlan& memory() const;
   /// What the backend says it runs on.
   std::string backend_description() const;
+  /// Its parameters are those that are trained, not their average.
   model::Gpt2& model();
   /// First step that run() will do: 0, or where a checkpoint left off.
   std::int64_t first_step() const;
@@ -200,6 +247,10 @@ struct RunInfo {
   std::optional<StepReport> last_step;
   std::optional<double> last_validation_loss;
   std::vector<std::string> checkpoints;
+  bool running = false;   ///< a process is training it just now
+  bool finished = false;  ///< all steps are done
+  /// Of the newest steps, where there are any; training alone counts.
+  std::optional<double> tokens_per_second, seconds_left;
   std::optional<kernels::CpuChoice> cpu;  ///< what it computes with
 };
 /// What a checkpoint's state says, for `gpt2 info`.

@@ -9,8 +9,7 @@
 namespace train {
 namespace {
 
-constexpr double kDrawSeconds = 2;     // between two drawings of loss.svg
-constexpr double kClipEpsilon = 1e-6;  // torch.nn.utils.clip_grad_norm_'s
+constexpr double kDrawSeconds = 2;  // between two drawings of loss.svg
 
 double now_seconds() {
   const auto since = std::chrono::steady_clock::now().time_since_epoch();
@@ -30,7 +29,7 @@ void tell(const Callbacks& callbacks, const std::string& note) {
 }  // namespace
 
 /// Writes what a run begins with, or goes on with.
-void Trainer::State::start(const Callbacks& callbacks) {
+void Trainer::State::start(const Callbacks& callbacks, const std::optional<base::Path>& tokenizer) {
   for (const std::string& note : notes) tell(callbacks, note);
   base::create_folders(out);
   if (!resumed) {
@@ -39,6 +38,8 @@ void Trainer::State::start(const Callbacks& callbacks) {
   }
   remove_temporaries(out);
   write_record(out, {options, facts});
+  writer.emplace(out, Retention{*options.keep_checkpoints, *options.keep_every}, tokenizer);
+  if (const auto warning = space_warning()) tell(callbacks, *warning);
   const std::int64_t dropped = log->take_up(first_step);
   Json details = {{"step", first_step}, {"backend", backend_description}, {"host", host_facts()}};
   if (!resumed) {
@@ -76,7 +77,8 @@ double Trainer::State::accumulate(std::int64_t step, std::int64_t targets_in_all
   for (std::int64_t i = 0; i < plan.accumulation; ++i) {
     const std::vector<data::LoaderState> position = loader->state();
     loader->next(inputs, targets);
-    const double loss = model->forward_backward(inputs, targets, static_cast<float>(mean));
+    const model::StepRows rows{.step = step, .first_row = i * plan.micro_batch * plan.length};
+    const double loss = model->forward_backward(inputs, targets, static_cast<float>(mean), rows);
     if (!std::isfinite(loss)) {
       fail_not_finite(
           step, "loss", loss,
@@ -107,32 +109,6 @@ StepReport Trainer::State::train_step(std::int64_t step) {
   report.tokens_per_second = static_cast<double>(plan.batch_tokens) / std::max(seconds, 1e-9);
   report.milliseconds = seconds * 1e3;
   return report;
-}
-
-double Trainer::State::rate_at(std::int64_t step) const {
-  return learning_rate_at(*options.schedule, step, plan.steps, plan.warmup_steps,
-                          plan.learning_rate, plan.min_learning_rate);
-}
-
-/// Clipping and AdamW.
-void Trainer::State::update(std::int64_t step, StepReport& report) {
-  report.grad_norm = model->gradient_norm();
-  if (!std::isfinite(report.grad_norm)) {
-    fail_not_finite(step, "gradient norm", report.grad_norm,
-                    "the batch before " + place(loader->state(), false));
-  }
-  kernels::AdamW hyper;
-  hyper.learning_rate = static_cast<float>(rate_at(step));
-  hyper.beta1 = static_cast<float>(*options.beta1);
-  hyper.beta2 = static_cast<float>(*options.beta2);
-  hyper.weight_decay = static_cast<float>(*options.weight_decay);
-  const double clip = *options.grad_clip;
-  if (clip > 0) {
-    hyper.gradient_scale =
-        static_cast<float>(std::min(1.0, clip / (report.grad_norm + kClipEpsilon)));
-  }
-  hyper.step = step + 1;
-  model->adamw_step(m, v, hyper);
 }
 
 void Trainer::State::fail_not_finite(std::int64_t step, std::string_view what, double value,
@@ -201,44 +177,39 @@ std::optional<double> Trainer::State::validate(const Source& source, std::int64_
 }
 
 void Trainer::State::write_sample(const Callbacks& callbacks, std::int64_t steps_done) {
-  base::create_folders(out / "samples");
-  base::write_file(out / "samples" / fmt::format("step_{:08}.txt", steps_done),
-                   callbacks.sample(*model, steps_done));
-}
-
-void Trainer::State::write_checkpoint(const Callbacks& callbacks, std::int64_t steps_done) {
-  log->sync();
-  const CheckpointState state{steps_done,  tokens_after(steps_done), loader->state(),
-                              plan.config, backend_description,      *options.threads};
-  const base::Path path = save_checkpoint(out, state, model->parameters(), m, v);
-  checkpoint = Checkpoint{path, steps_done};
-  prune_checkpoints(out, *options.keep_checkpoints);
-  if (callbacks.on_checkpoint) callbacks.on_checkpoint(path);
+  const std::string text = with_average([&] { return callbacks.sample(*model, steps_done); });
+  try {
+    base::create_folders(out / "samples");
+    base::write_file(out / "samples" / fmt::format("step_{:08}.txt", steps_done), text);
+  } catch (const base::Error& error) {
+    warn(callbacks, std::string(error.what()) + "; training goes on");
+  }
 }
 
 /// Steps from `done` on, until the end or until something ends them; counts them in `done`.
-End Trainer::State::loop(const Callbacks& callbacks, const std::optional<base::Path>& tokenizer,
-                         std::int64_t& done) {
+End Trainer::State::loop(const Callbacks& callbacks, std::int64_t& done) {
   const double begun = now_seconds();
   const double limit = options.max_seconds.value_or(HUGE_VAL);
   const auto due = [&](std::int64_t every) {
     return every > 0 && (done % every == 0 || done == plan.steps);
   };
-  // Killed between the last checkpoint and the end: nothing is left to do but the model.
-  if (done == plan.steps) save_run_model(out, model->parameters(), tokenizer);
   End end = End::kFinished;
   while (done < plan.steps && end == End::kFinished) {
     StepReport report = train_step(done);
     ++done;
-    if (due(plan.validate_every)) report.validation_loss = validate();
+    if (due(plan.validate_every)) {
+      report.validation_loss = with_average([&] { return validate(); });
+    }
     log->step(report);
     if (callbacks.on_step) callbacks.on_step(report);
     if (report.validation_loss && !std::isfinite(*report.validation_loss)) {
       fail_not_finite(report.step, "validation loss", *report.validation_loss, "after its update");
     }
-    if (now_seconds() - last_drawn > kDrawSeconds) {
-      log->draw();
-      last_drawn = now_seconds();
+    draw(callbacks);
+    if (report.skipped) {
+      const std::int64_t before = done;
+      done = after_spike(callbacks, report, done);
+      if (done < before) continue;
     }
     if (callbacks.sample && due(plan.sample_every)) write_sample(callbacks, done);
     if (done < plan.steps) {
@@ -249,13 +220,32 @@ End Trainer::State::loop(const Callbacks& callbacks, const std::optional<base::P
       }
     }
     const bool keep = due(plan.checkpoint_every) || end != End::kFinished;
-    if (keep) write_checkpoint(callbacks, done);
-    if (keep || done == plan.steps) save_run_model(out, model->parameters(), tokenizer);
+    const bool is_best = take_best(report, done) && plan.checkpoint_every > 0;
+    if (keep || is_best) write_checkpoint(callbacks, done, {.numbered = keep, .best = is_best});
+    take_results(callbacks);
   }
   return end;
 }
 
-void Trainer::State::finish(End end, std::int64_t steps_done) {
+/// Draws the curve now and then. A picture that cannot be written stops nothing.
+void Trainer::State::draw(const Callbacks& callbacks) {
+  if (const auto trouble = log->trouble()) warn(callbacks, *trouble + "; training goes on");
+  if (now_seconds() - last_drawn <= kDrawSeconds) return;
+  last_drawn = now_seconds();
+  try {
+    log->draw();
+  } catch (const base::Error& error) {
+    warn(callbacks, std::string(error.what()) + "; training goes on");
+  }
+}
+
+/// Waits for what is being written, and writes what ends a sitting.
+void Trainer::State::finish(const Callbacks& callbacks, End end, std::int64_t steps_done,
+                            const std::optional<base::Path>& tokenizer) {
+  if (end != End::kFinished || plan.checkpoint_every > 0) end_writing(callbacks, steps_done);
+  // Without checkpoints, or killed between the last one and the model.
+  if (end == End::kFinished)
+    save_run_model(out, average ? *average : model->parameters(), tokenizer);
   log->draw();
   Json details = Json::object();
   details["step"] = steps_done;
@@ -299,9 +289,10 @@ Outcome Trainer::run(const Callbacks& callbacks) {
       outcome.last_validation_loss = content.steps.back().validation_loss;
     }
   } else {
-    s.start(callbacks);
-    outcome.end = s.loop(callbacks, tokenizer_folder(), outcome.steps_done);
-    s.finish(outcome.end, outcome.steps_done);
+    const std::optional<base::Path> tokenizer = tokenizer_folder();
+    s.start(callbacks, tokenizer);
+    outcome.end = s.loop(callbacks, outcome.steps_done);
+    s.finish(callbacks, outcome.end, outcome.steps_done, tokenizer);
     outcome.first_loss = s.log->first_loss();
     outcome.last_loss = s.log->last_loss();
     outcome.last_validation_loss = s.log->last_validation_loss();

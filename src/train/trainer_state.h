@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "train/checkpoint.h"
+#include "train/checkpoint_writer.h"
 #include "train/log.h"
 #include "train/plan.h"
 #include "train/run_folder.h"
@@ -38,7 +39,13 @@ struct Trainer::State {
   std::string backend_description;
   std::optional<model::Gpt2> model;
   model::ParameterSet m, v;
+  std::optional<model::ParameterSet> average;  // of the weights, with --ema
   std::optional<Log> log;
+  std::optional<BestLoss> best;
+  std::optional<SpikeGuard> guard;
+  std::int64_t rollbacks = 0;  // to the checkpoint that is the newest
+  std::optional<CheckpointWriter> writer;
+  std::string last_trouble;  // what was warned of last, so that each trouble is told once
 
   std::vector<std::int32_t> inputs, targets;  // (B, T), one micro-batch
   std::vector<float> losses;                  // (B, T), of validation
@@ -52,15 +59,15 @@ struct Trainer::State {
   void build_loader();
   DataFacts data_facts() const;
   void resume_options(const Options& given);
+  void take_pace(const Options& given);
   kernels::CpuChoice choose_cpu();
+  model::Regularization regularization() const;
   void build_model();
 
   // trainer.cpp
-  void start(const Callbacks& callbacks);
+  void start(const Callbacks& callbacks, const std::optional<base::Path>& tokenizer);
   std::int64_t count_targets() const;
-  double rate_at(std::int64_t step) const;
   double accumulate(std::int64_t step, std::int64_t targets_in_all);
-  void update(std::int64_t step, StepReport& report);
   StepReport train_step(std::int64_t step);
   [[noreturn]] void fail_not_finite(std::int64_t step, std::string_view what, double value,
                                     const std::string& where);
@@ -68,11 +75,47 @@ struct Trainer::State {
   std::optional<double> validate();
   std::optional<double> validate(const Source& source, std::int64_t windows);
   void write_sample(const Callbacks& callbacks, std::int64_t steps_done);
-  void write_checkpoint(const Callbacks& callbacks, std::int64_t steps_done);
-  End loop(const Callbacks& callbacks, const std::optional<base::Path>& tokenizer,
-           std::int64_t& done);
-  void finish(End end, std::int64_t steps_done);
+  End loop(const Callbacks& callbacks, std::int64_t& done);
+  void draw(const Callbacks& callbacks);
+  void finish(const Callbacks& callbacks, End end, std::int64_t steps_done,
+              const std::optional<base::Path>& tokenizer);
+
+  // optimizer.cpp
+  void make_states();
+  double rate_at(std::int64_t step) const;
+  double rate_at(std::int64_t step, double peak) const;
+  void update(std::int64_t step, StepReport& report);
+  template <class Work>
+  auto with_average(Work&& work);
+
+  // recovery.cpp
+  std::vector<StateSet> state_sets();
+  CheckpointState checkpoint_state(std::int64_t steps_done) const;
+  bool take_best(const StepReport& report, std::int64_t steps_done);
+  void write_checkpoint(const Callbacks& callbacks, std::int64_t steps_done, Wanted wanted);
+  void take_results(const Callbacks& callbacks);
+  void end_writing(const Callbacks& callbacks, std::int64_t steps_done);
+  void warn(const Callbacks& callbacks, const std::string& trouble);
+  std::optional<std::string> space_warning();
+  std::int64_t after_spike(const Callbacks& callbacks, const StepReport& report,
+                           std::int64_t steps_done);
   std::int64_t tokens_after(std::int64_t steps) const { return steps * plan.batch_tokens; }
 };
+
+/// Calls work() with the average of the weights, where one is kept, in the model's place.
+template <class Work>
+auto Trainer::State::with_average(Work&& work) {
+  struct Exchange {
+    State& s;
+    explicit Exchange(State& state) : s(state) {
+      if (s.average) s.model->exchange_parameters(*s.average);
+    }
+    ~Exchange() {
+      if (s.average) s.model->exchange_parameters(*s.average);
+    }
+  };
+  const Exchange exchange(*this);
+  return work();
+}
 
 }  // namespace train

@@ -32,6 +32,29 @@ TEST(RandomBits, NeverChange) {
   EXPECT_NEAR(random_normal(42, 7, 3), -0.060693765459583097, 1e-14);
 }
 
+TEST(RandomBits32, NeverChange) {
+  EXPECT_EQ(random_bits32(0, 0), 0x00000000U);
+  EXPECT_EQ(random_bits32(0, 1), 0x688990c0U);
+  EXPECT_EQ(random_bits32(0x0123456789abcdefULL, 0), 0x7010adf1U);
+  EXPECT_EQ(random_bits32(UINT64_MAX, UINT32_MAX), 0x1334f844U);
+}
+
+TEST(RandomBits32, FlipHalfOfTheirBitsForOneBitOfTheIndexOrOfTheKey) {
+  for (int bit = 0; bit < 64; ++bit) {
+    int by_key = 0, by_index = 0;
+    for (std::uint32_t i = 0; i < 1000; ++i) {
+      const std::uint64_t key = random_bits(1, 2, i);
+      by_key +=
+          std::popcount(random_bits32(key, i) ^ random_bits32(key ^ (std::uint64_t{1} << bit), i));
+      by_index += std::popcount(random_bits32(key, i) ^
+                                random_bits32(key, i ^ (std::uint32_t{1} << (bit % 32))));
+    }
+    // 0.09 is a standard deviation of the mean of 1,000. Few steps follow the key.
+    EXPECT_NEAR(by_index / 1000.0, 16, 0.7) << "index bit " << bit % 32;
+    EXPECT_NEAR(by_key / 1000.0, 16, 4) << "key bit " << bit;
+  }
+}
+
 TEST(RandomBits, DifferInEveryArgument) {
   std::set<std::uint64_t> seen;
   for (std::uint64_t seed = 0; seed < 20; ++seed) {

@@ -60,6 +60,8 @@ TEST(TrainKill, HundredsOfKillsChangeNothing) {
                                     "50",
                                     "--sample-every",
                                     "11",
+                                    "--keep-every",
+                                    "700",
                                     "--threads",
                                     "1"};
   };
@@ -75,6 +77,10 @@ TEST(TrainKill, HundredsOfKillsChangeNothing) {
     for (const train::Checkpoint& checkpoint : train::list_checkpoints(folder / "run")) {
       ASSERT_NO_THROW(train::check_checkpoint(checkpoint.folder)) << "after kill " << i;
     }
+    const base::Path best = folder / "run" / "checkpoints" / train::kBestCheckpoint;
+    if (std::filesystem::exists(best)) {
+      ASSERT_NO_THROW(train::check_checkpoint(best)) << "after kill " << i;
+    }
     if (std::filesystem::exists(folder / "run" / "checkpoints" / "step_00000014")) {
       ASSERT_NO_THROW(model::load_model(
           folder / "run" / "model",
@@ -85,6 +91,13 @@ TEST(TrainKill, HundredsOfKillsChangeNothing) {
   ::waitpid(start(arguments("run")), &status, 0);
   ASSERT_EQ(status, 0);
   EXPECT_EQ(train::numbers_of(folder / "run"), train::numbers_of(folder / "whole"));
+  for (const char* name : {"best", "step_00002100", "step_00003500"}) {
+    for (const char* file : {"parameters.safetensors", "adam_m.safetensors", "state.json"}) {
+      EXPECT_EQ(base::read_file(folder / "run" / "checkpoints" / name / file),
+                base::read_file(folder / "whole" / "checkpoints" / name / file))
+          << name << "/" << file;
+    }
+  }
   EXPECT_EQ(base::read_file(folder / "run" / "model" / "model.safetensors"),
             base::read_file(folder / "whole" / "model" / "model.safetensors"));
 }

@@ -125,6 +125,10 @@ TEST_P(Allocation, LinearLayersAllocateNothing) {
   AdamW hyper;
   hyper.learning_rate = 1e-3F;
   expect_none("adamw_step", [&] { backend->adamw_step(parameter, dweight, m, v, hyper, &weight); });
+  if (GetParam().device == Device::kReference) return;  // its Muon makes matrices
+  expect_none("muon_step", [&] {
+    backend->muon_step(parameter, dweight, m, {.learning_rate = 1e-3F, .parts = 3}, &weight);
+  });
 }
 
 TEST_P(Allocation, AttentionAllocatesNothing) {

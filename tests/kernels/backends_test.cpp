@@ -1,6 +1,8 @@
 // The cpu backend in each compute type against the f32 reference: awkward shapes, then inputs
 // chosen to hurt. CMakeLists.txt registers this file once for each instruction set.
 
+#include <numeric>
+
 #include "kernels/operations.h"
 
 namespace kernels::test {
@@ -21,6 +23,42 @@ INSTANTIATE_TEST_SUITE_P(, Backends,
                          testing::Values(Subject{Device::kCpu, DType::kF32},
                                          Subject{Device::kCpu, DType::kBf16}),
                          [](const auto& suite) { return name_of(suite.param); });
+
+/// The singular values of a matrix: Jacobi's rotations make its columns orthogonal, their lengths
+/// are what is asked for (Golub, Van Loan 2013, "Matrix Computations", section 8.6.3).
+std::vector<double> singular_values(const Tensor& matrix) {
+  const bool tall = matrix.shape()[0] >= matrix.shape()[1];
+  const std::int64_t rows = matrix.shape()[tall ? 0 : 1];
+  const std::int64_t columns = matrix.shape()[tall ? 1 : 0];
+  std::vector<std::vector<double>> a(static_cast<std::size_t>(columns));
+  for (std::int64_t c = 0; c < columns; ++c) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      a[static_cast<std::size_t>(c)].push_back(matrix.at(tall ? r * columns + c : c * rows + r));
+    }
+  }
+  const auto dot = [](const std::vector<double>& x, const std::vector<double>& y) {
+    return std::inner_product(x.begin(), x.end(), y.begin(), 0.0);
+  };
+  for (int sweep = 0; sweep < 12; ++sweep) {
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      for (std::size_t k = i + 1; k < a.size(); ++k) {
+        const double product = dot(a[i], a[k]);
+        if (product == 0) continue;
+        const double zeta = (dot(a[k], a[k]) - dot(a[i], a[i])) / (2 * product);
+        const double t = std::copysign(1 / (std::abs(zeta) + std::hypot(1, zeta)), zeta);
+        const double cosine = 1 / std::hypot(1, t), sine = cosine * t;
+        for (std::size_t r = 0; r < a[i].size(); ++r) {
+          const double x = a[i][r], y = a[k][r];
+          a[i][r] = cosine * x - sine * y;
+          a[k][r] = sine * x + cosine * y;
+        }
+      }
+    }
+  }
+  std::vector<double> values;
+  for (const auto& column : a) values.push_back(std::sqrt(dot(column, column)));
+  return values;
+}
 
 /// One below, at and above the vectors of every instruction set, primes, and 1.
 constexpr std::int64_t kWidths[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 64, 97};
@@ -271,12 +309,71 @@ TEST_P(Backends, AdamW) {
     check(AdamWSteps{{3, size}});
   }
   check(AdamWSteps{{70'001}, 2});
+  check(AdamWSteps{{3, 47}, 3, 1.0, 0.75});
 }
 
 TEST_P(Backends, AdamWOfZeroTinyAndLargeGradients) {
   check(AdamWSteps{{33}, 3, 0.0});
   check(AdamWSteps{{33}, 3, 1e-12});
   check(AdamWSteps{{33}, 3, 1e12});
+}
+
+TEST_P(Backends, Muon) {
+  for (const auto& [rows, columns] :
+       {std::pair(1, 1), std::pair(1, 7), std::pair(7, 1), std::pair(2, 3), std::pair(16, 16),
+        std::pair(15, 33), std::pair(33, 31), std::pair(17, 97), std::pair(130, 48)}) {
+    SCOPED_TRACE(testing::Message() << rows << " x " << columns);
+    check(MuonSteps{rows, columns});
+    check(MuonSteps{rows, 3 * columns, 3});
+  }
+  check(MuonSteps{48, 144, 3, 3, 1.0, 0.75});
+}
+
+TEST_P(Backends, MuonOfTinyAndLargeGradients) {
+  check(MuonSteps{20, 33, 1, 2, 1e-12});  // below the floor of the norm
+  check(MuonSteps{20, 33, 1, 2, 1e-6});
+  check(MuonSteps{20, 33, 1, 2, 1e12});
+}
+
+TEST_P(Backends, MuonOfAZeroGradientOnlyDecays) {
+  const auto backend = make_backend(GetParam().device, GetParam().type);
+  const Tensor before = Draw(GetParam().type)({20, 33}, 0.5);
+  const Outputs outputs = MuonSteps{20, 33, 1, 1, 0.0}(*backend, Draw(GetParam().type));
+  for (std::int64_t i = 0; i < before.size(); ++i) {
+    ASSERT_FLOAT_EQ(static_cast<float>(outputs[0].tensor.at(i)),
+                    static_cast<float>(before.at(i) * (1 - 0.5 * 0.125)));
+  }
+}
+
+TEST_P(Backends, MuonMakesOrthogonal) {
+  const auto backend = make_backend(GetParam().device, GetParam().type);
+  for (const auto& [rows, columns] : {std::pair(24, 40), std::pair(40, 24), std::pair(33, 33)}) {
+    SCOPED_TRACE(testing::Message() << rows << " x " << columns);
+    Tensor parameter(DType::kF32, {rows, columns}), m(DType::kF32, {rows, columns});
+    const Tensor gradient = Draw(GetParam().type)({rows, columns});
+    backend->muon_step(parameter, gradient, m, {.learning_rate = 1}, nullptr);
+    for (const double value : singular_values(parameter)) {
+      EXPECT_GT(value, rows == columns ? 0.3 : 0.6);  // a square one may begin near 0
+      EXPECT_LT(value, 1.25);
+    }
+  }
+}
+
+TEST_P(Backends, MuonRefreshesTheCopiesAsPackWeightMakesThem) {
+  const DType type = GetParam().type;
+  const auto backend = make_backend(GetParam().device, type);
+  Draw draw(type);
+  Tensor parameter = draw({33, 51}), m(DType::kF32, {33, 51});
+  const Weight stepped(*backend, parameter, WeightOrder::kInOut);
+  backend->muon_step(parameter, draw({33, 51}), m, {.learning_rate = 0.5F, .parts = 3}, &stepped);
+  const Weight packed(*backend, parameter, WeightOrder::kInOut);
+  const Tensor inp = draw({5, 33}).as(type), bias = draw({51});
+  const auto run = [&](const Weight& weight) {
+    Tensor out = unwritten(type, {5, 51});
+    backend->linear_forward(out, {}, inp, weight, bias, Epilogue::kNone);
+    return out.bytes();
+  };
+  EXPECT_EQ(run(stepped), run(packed));
 }
 
 TEST_P(Backends, AdamWRefreshesTheCopiesAsPackWeightMakesThem) {

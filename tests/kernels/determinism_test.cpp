@@ -37,7 +37,9 @@ std::vector<Named> products() {
           {"linear_backward", LinearBackward{130, 64, 96, Epilogue::kGelu}},
           {"linear_backward of few rows", LinearBackward{5, 33, 97}},
           {"head_loss", HeadLoss{150, 32, 300, 384}},
-          {"head_logits", HeadLogits{5, 32, 300, 384}}};
+          {"head_logits", HeadLogits{5, 32, 300, 384}},
+          {"muon_step", MuonSteps{97, 300, 3}},
+          {"muon_step of a tall matrix", MuonSteps{200, 64}}};
 }
 
 class Determinism : public testing::TestWithParam<Subject> {

@@ -343,5 +343,31 @@ TEST_F(Door, AdamwStepNamesTheTensor) {
                [&] { backend->adamw_step(parameter, gradient, m, v, hyper, nullptr); });
 }
 
+TEST_F(Door, MuonStepNamesTheTensor) {
+  Tensor parameter = f32({2, 6}), m = f32({2, 6});
+  const Tensor gradient = f32({2, 6});
+  expect_error("muon_step: parameter: expected 2 dimensions, got shape (6)",
+               [&] { backend->muon_step(f32({6}), f32({6}), f32({6}), {}, nullptr); });
+  expect_error("muon_step: gradient: expected shape (2, 6), got (6, 2)", [&] {
+    backend->muon_step(parameter, f32({6, 2}), m, {}, nullptr);
+  });
+  expect_error("muon_step: m: expected a tensor, got none",
+               [&] { backend->muon_step(parameter, gradient, {}, {}, nullptr); });
+  expect_error("muon_step: parts: expected a divisor of the 6 columns, got 4",
+               [&] { backend->muon_step(parameter, gradient, m, {.parts = 4}, nullptr); });
+  const Tensor average = f32({2, 5});
+  expect_error("muon_step: average: expected shape (2, 6), got (2, 5)", [&] {
+    backend->muon_step(parameter, gradient, m, {}, nullptr, {average, 0.5});
+  });
+  expect_error("muon_step: average: expected a decay of at least 0 and below 1, got 1", [&] {
+    backend->muon_step(parameter, gradient, m, {}, nullptr, {gradient, 1.0});
+  });
+  const auto inference = make_inference_backend(Device::kCpu, WeightFormat::kInt8);
+  expect_error(
+      "muon_step: int8 weights cannot be trained; make a backend of f32 or bf16 with "
+      "make_backend()",
+      [&] { inference->muon_step(parameter, gradient, m, {}, nullptr); });
+}
+
 }  // namespace
 }  // namespace kernels::test

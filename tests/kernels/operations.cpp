@@ -32,7 +32,7 @@ Outputs Embed::operator()(Backend& backend, Draw draw) const {
   const Tensor wte = draw({vocab, channels});
   const Tensor wpe = draw({first_position + length, channels});
   Tensor x = unwritten(DType::kF32, {batch * length, channels});
-  backend.embed_forward(x, ids, wte, wpe, length, first_position);
+  backend.embed_forward(x, ids, wte, wpe, length, first_position, dropout);
   return {{"x", x}};
 }
 
@@ -41,7 +41,7 @@ Outputs EmbedBackward::operator()(Backend& backend, Draw draw) const {
   const Tensor dx = draw({batch * length, channels});
   Tensor dwte = draw({vocab, channels});
   Tensor dwpe = draw({length + 2, channels});  // two positions that no row reaches
-  backend.embed_backward(dwte, dwpe, dx, ids, length);
+  backend.embed_backward(dwte, dwpe, dx, ids, length, dropout);
   // Sums of f32 in f32, whatever the compute type.
   return {{"dwte", dwte, 0, 1e-5}, {"dwpe", dwpe, 0, 1e-5}};
 }
@@ -58,7 +58,7 @@ Outputs LayerNorm::operator()(Backend& backend, Draw draw) const {
   Tensor rstd = unwritten(DType::kF32, {rows});
   const bool same_memory = in_place || !branch;
   backend.add_layernorm_forward(same_memory ? res_in : res_out, normed, row_mean, rstd, res_in,
-                                added, gain, bias);
+                                added, gain, bias, dropout);
   const double spread = std::max(deviation, 1e-3);
   return {{"res_out", same_memory ? res_in : res_out, 0, 1e-7},
           {"normed", normed, f32_noise(mean / spread) * 4},
@@ -82,7 +82,8 @@ Outputs LayerNormBackward::operator()(Backend& backend, Draw draw) const {
   Tensor dgain = draw({channels});
   Tensor dbias = draw({channels});
   Tensor dres_copy = copy ? unwritten(type, {rows, channels}) : Tensor();
-  backend.add_layernorm_backward(dres, dres_copy, dgain, dbias, dnormed, res, row_mean, rstd, gain);
+  backend.add_layernorm_backward(dres, dres_copy, dgain, dbias, dnormed, res, row_mean, rstd, gain,
+                                 dropout);
   // The terms that cancel in dres are rstd times larger than dnormed.
   double largest = 0;
   for (std::int64_t n = 0; n < rows; ++n) largest = std::max(largest, rstd.at(n));
@@ -152,7 +153,7 @@ Outputs Attention::operator()(Backend& backend, Draw draw) const {
   }
   Tensor out = unwritten(type, {rows, channels});
   Tensor lse = unwritten(DType::kF32, {batch, heads, length});
-  backend.attention_forward(out, lse, qkv);
+  backend.attention_forward(out, lse, qkv, dropout);
   // A score's error is the relative error of its probability.
   return {{"out", out, 10 * f32_noise(score)}, {"lse", lse, f32_noise(score), 1e-5}};
 }
@@ -165,13 +166,14 @@ Outputs AttentionBackward::operator()(Backend& backend, Draw draw) const {
   const Tensor dout = draw({rows, channels}).as(type);
   Tensor out(type, {rows, channels});
   Tensor lse(DType::kF32, {batch, heads, length});
-  make_backend(Device::kReference, type)->attention_forward(out, lse, qkv);
+  make_backend(Device::kReference, type)->attention_forward(out, lse, qkv, dropout);
   Tensor dqkv = unwritten(type, {rows, 3 * channels});
-  backend.attention_backward(dqkv, dout, qkv, out, lse);
+  backend.attention_backward(dqkv, dout, qkv, out, lse, dropout);
   // The sum of p dp comes from the stored `out`. Where one probability is 1, its ds is the
   // difference of two equal numbers, so what rounding left in out stays: 2^-9 a channel, summed
   // over the head, times a query of up to four times `score`.
-  const double stored = type == DType::kBf16 ? 0x1p-7 * score : 0;
+  const double stored =
+      type == DType::kBf16 ? 0x1p-7 * score / (1 - static_cast<double>(dropout.probability)) : 0;
   return {{"dqkv", dqkv, 10 * f32_noise(score) * score + stored}};
 }
 
@@ -242,7 +244,8 @@ Outputs HeadLoss::operator()(Backend& backend, Draw draw) const {
   Tensor dx = unwritten(type, {rows, channels});
   Tensor dwte = gradient == Gradient::kAdd ? draw({padded_vocab, channels}, 0.1)
                                            : unwritten(DType::kF32, {padded_vocab, channels});
-  total.set(0, backend.head_loss(losses, dx, dwte, x, wte, targets, vocab, 0.75F, gradient));
+  total.set(0,
+            backend.head_loss(losses, dx, dwte, x, wte, targets, vocab, 0.75F, gradient, options));
   return {{"losses", losses, slack, 1e-5},
           {"total", total, slack * static_cast<double>(rows), 1e-5},
           {"dx", dx, slack},
@@ -259,19 +262,56 @@ Outputs HeadLogits::operator()(Backend& backend, Draw draw) const {
   return {{"logits", logits, 0, 1e-5}};
 }
 
+namespace {
+
+/// A moving average that starts as the parameter; without memory where decay < 0.
+struct Following {
+  Tensor values;
+  double decay;
+  Following(const Tensor& parameter, double of) : decay(of) {
+    if (decay >= 0) values = parameter;
+  }
+  operator Average() const { return decay < 0 ? Average{} : Average{values, decay}; }
+};
+
+}  // namespace
+
 Outputs AdamWSteps::operator()(Backend& backend, Draw draw) const {
   Tensor parameter = draw(shape);
   Tensor m(DType::kF32, shape);
   Tensor v(DType::kF32, shape);
+  const Following following(parameter, average);
   for (std::int64_t step = 1; step <= steps; ++step) {
     AdamW hyper;
     hyper.learning_rate = 0.1F;
     hyper.weight_decay = 0.1F;
     hyper.gradient_scale = 0.5F;
     hyper.step = step;
-    backend.adamw_step(parameter, draw(shape, gradient), m, v, hyper, nullptr);
+    backend.adamw_step(parameter, draw(shape, gradient), m, v, hyper, nullptr, following);
   }
-  return {{"parameter", parameter, 0, 1e-6}, {"m", m, 0, 1e-6}, {"v", v, 0, 1e-6}};
+  Outputs outputs{{"parameter", parameter, 0, 1e-6}, {"m", m, 0, 1e-6}, {"v", v, 0, 1e-6}};
+  if (average >= 0) outputs.push_back({"average", following.values, 0, 1e-6});
+  return outputs;
+}
+
+Outputs MuonSteps::operator()(Backend& backend, Draw draw) const {
+  const Shape shape{rows, columns};
+  Tensor parameter = draw(shape, 0.5);
+  Tensor m(DType::kF32, shape);
+  const Following following(parameter, average);
+  for (std::int64_t step = 1; step <= steps; ++step) {
+    Muon hyper;
+    hyper.learning_rate = 0.5F;
+    hyper.weight_decay = 0.125F;
+    hyper.gradient_scale = 0.5F;
+    hyper.parts = parts;
+    backend.muon_step(parameter, draw(shape, gradient), m, hyper, nullptr, following);
+  }
+  // Five times the iteration multiplies what is small by 3.4, errors of rounding as well.
+  const double tolerance = backend.compute_type() == DType::kBf16 ? 0.05 : 1e-4;
+  Outputs outputs{{"parameter", parameter, 0, tolerance}, {"m", m, 0, 1e-6}};
+  if (average >= 0) outputs.push_back({"average", following.values, 0, tolerance});
+  return outputs;
 }
 
 }  // namespace kernels::test

@@ -12,6 +12,7 @@ struct Embed {
   std::int64_t vocab = 11;
   std::int64_t first_position = 0;
   bool same_id = false;  ///< every row is the same token
+  Dropout dropout = {};
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
@@ -19,6 +20,7 @@ struct EmbedBackward {
   std::int64_t batch, length, channels;
   std::int64_t vocab = 11;
   bool same_id = false;
+  Dropout dropout = {};
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
@@ -28,6 +30,7 @@ struct LayerNorm {
   bool in_place = false;  ///< res_out is res_in's memory
   double mean = 0;
   double deviation = 1;
+  Dropout dropout = {};
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
@@ -36,6 +39,7 @@ struct LayerNormBackward {
   bool copy = true;
   double mean = 0;
   double deviation = 1;
+  Dropout dropout = {};
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
@@ -64,12 +68,14 @@ struct Attention {
   std::int64_t batch, heads, length, head_size;
   double score = 1;     ///< standard deviation of the scores
   bool rising = false;  ///< the first head's scores rise along the keys as well, by 4 * score
+  Dropout dropout = {};
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
 struct AttentionBackward {
   std::int64_t batch, heads, length, head_size;
   double score = 1;
+  Dropout dropout = {};
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
@@ -97,6 +103,7 @@ struct HeadLoss {
   int ignore_every = 3;   ///< every n-th target is ignored; 1: all; 0: none
   bool gradients = true;  ///< false: head_loss_forward
   Gradient gradient = Gradient::kAdd;
+  LossOptions options = {};
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
@@ -109,6 +116,16 @@ struct AdamWSteps {
   Shape shape;
   std::int64_t steps = 3;
   double gradient = 1;  ///< standard deviation; 0 stays 0
+  double average = -1;  ///< decay of a moving average; below 0: there is none
+  Outputs operator()(Backend& backend, Draw draw) const;
+};
+
+struct MuonSteps {
+  std::int64_t rows, columns;
+  std::int64_t parts = 1;
+  std::int64_t steps = 2;
+  double gradient = 1;
+  double average = -1;
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 

@@ -80,9 +80,28 @@ class Reference : public testing::Test {
 
 // ---- attention --------------------------------------------------------------------------------
 
+/// What `dropout` multiplies element `i` of row `row` with, as kernels.h says.
+double kept(const Dropout& dropout, std::size_t row, std::size_t i) {
+  const double p = static_cast<double>(dropout.probability);
+  const std::uint64_t key =
+      base::random_bits(dropout.key, 0, static_cast<std::uint64_t>(dropout.first_row) + row);
+  const std::uint32_t bits = base::random_bits32(key, static_cast<std::uint32_t>(i));
+  return static_cast<double>(bits) >= std::round(p * 0x1p32) ? 1 / (1 - p) : 0;
+}
+
+/// values (rows, columns) through dropout.
+Values dropped(const Dropout& dropout, Values values, std::size_t columns) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] *= kept(dropout, i / columns, i % columns);
+  }
+  return values;
+}
+
+constexpr Dropout kDropout{0.375F, 0x0123456789abcdefULL, 40};
+
 /// Causal attention with explicit matrices, one (batch, head) after another.
 Values attention(const Values& qkv, std::size_t batch, std::size_t heads, std::size_t length,
-                 std::size_t head_size) {
+                 std::size_t head_size, const Dropout& dropout = {}) {
   const std::size_t channels = heads * head_size;
   Values out(batch * length * channels);
   const auto at = [&](std::size_t row, std::size_t part, std::size_t column) {
@@ -103,7 +122,10 @@ Values attention(const Values& qkv, std::size_t batch, std::size_t heads, std::s
         }
         for (std::size_t d = h * head_size; d < (h + 1) * head_size; ++d) {
           for (std::size_t j = 0; j <= t; ++j) {
-            out[(b * length + t) * channels + d] += weights[j] / sum * at(b * length + j, 2, d);
+            const std::size_t row = b * length + t;
+            const std::size_t first = static_cast<std::size_t>(dropout.first_row) * (heads - 1);
+            out[row * channels + d] += weights[j] / sum * at(b * length + j, 2, d) *
+                                       kept(dropout, first + row * heads + h, j);
           }
         }
       }
@@ -125,6 +147,24 @@ TEST_F(Reference, AttentionAndItsGradientMatchTheFormula) {
       "dqkv", dqkv,
       differences([&](const Values& x) { return weighted_sum(attention(x, 2, 2, 5, 3), dout); },
                   values_of(qkv)));
+}
+
+TEST_F(Reference, AttentionWithDropoutAndItsGradientMatchTheFormula) {
+  const Tensor qkv = draw({2 * 5, 3 * 2 * 3});
+  const Tensor dout = draw({2 * 5, 2 * 3});
+  Tensor out = unwritten(DType::kF32, {2 * 5, 2 * 3});
+  Tensor lse = unwritten(DType::kF32, {2, 2, 5});
+  Tensor plain_lse = lse;
+  Tensor dqkv = unwritten(DType::kF32, {2 * 5, 3 * 2 * 3});
+  backend->attention_forward(out, plain_lse, qkv);
+  backend->attention_forward(out, lse, qkv, kDropout);
+  EXPECT_EQ(lse.bytes(), plain_lse.bytes()) << "dropout comes after the softmax";
+  backend->attention_backward(dqkv, dout, qkv, out, lse, kDropout);
+  const auto formula = [&](const Values& x) { return attention(x, 2, 2, 5, 3, kDropout); };
+  expect_values("out", out, formula(values_of(qkv)));
+  expect_values(
+      "dqkv", dqkv,
+      differences([&](const Values& x) { return weighted_sum(formula(x), dout); }, values_of(qkv)));
 }
 
 TEST_F(Reference, LogSumExpIsThatOfTheScaledScores) {
@@ -219,6 +259,43 @@ TEST_F(Reference, LayerNormAndItsGradientMatchTheFormula) {
   expect_added("dbias", dbias, dbias_before,
                differences([&](const Values& v) { return objective(x, g, v); }, b));
   EXPECT_EQ(copy.bytes(), dres.bytes());
+}
+
+TEST_F(Reference, DropoutOfTheBranchAndItsGradientMatchTheFormula) {
+  const Tensor res_in = draw({3, 7});
+  const Tensor branch = draw({3, 7});
+  const Tensor gain = draw({7});
+  const Tensor bias = draw({7});
+  Tensor res(DType::kF32, {3, 7});
+  Tensor normed = unwritten(DType::kF32, {3, 7});
+  Tensor mean = unwritten(DType::kF32, {3});
+  Tensor rstd = unwritten(DType::kF32, {3});
+  backend->add_layernorm_forward(res, normed, mean, rstd, res_in, branch, gain, bias, kDropout);
+  const auto add = [&](const Values& values) {
+    Values sum = dropped(kDropout, values, 7);
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += res_in.at(static_cast<std::int64_t>(i));
+    return sum;
+  };
+  expect_values("res_out", res, add(values_of(branch)));
+
+  const Tensor dnormed = draw({3, 7});
+  const Tensor above = draw({3, 7});  // what reaches the residual from elsewhere
+  Tensor dres = above;
+  Tensor dbranch = unwritten(DType::kF32, {3, 7});
+  Tensor dgain(DType::kF32, {7});
+  Tensor dbias(DType::kF32, {7});
+  backend->add_layernorm_backward(dres, dbranch, dgain, dbias, dnormed, res, mean, rstd, gain,
+                                  kDropout);
+  const auto objective = [&](const Values& values) {
+    const Values x = add(values);
+    return weighted_sum(layernorm(x, values_of(gain), values_of(bias)), dnormed) +
+           weighted_sum(x, above);
+  };
+  const Values expected = differences(objective, values_of(branch));
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_NEAR(dbranch.at(static_cast<std::int64_t>(i)), expected[i], 1e-5) << i;
+  }
+  EXPECT_NE(dbranch.bytes(), dres.bytes());
 }
 
 // ---- linear layers ----------------------------------------------------------------------------
@@ -343,6 +420,31 @@ TEST_F(Reference, EmbeddingAddsTokensAndPositionsAndScattersBack) {
       differences([&](const Values& v) { return weighted_sum(embed(tokens, v), dx); }, positions));
 }
 
+TEST_F(Reference, DropoutOfTheEmbeddingAndItsGradientMatchTheFormula) {
+  const Tensor ids = integers({2, 0, 2, 2, 1, 0});
+  const Tensor wte = draw({3, 5});
+  const Tensor wpe = draw({3, 5});
+  Tensor plain = unwritten(DType::kF32, {6, 5});
+  Tensor x = unwritten(DType::kF32, {6, 5});
+  backend->embed_forward(plain, ids, wte, wpe, 3, 0);
+  backend->embed_forward(x, ids, wte, wpe, 3, 0, kDropout);
+  expect_values("x", x, dropped(kDropout, values_of(plain), 5));
+
+  // The gradient of dropout is dropout.
+  const Tensor dx = draw({6, 5});
+  Tensor masked = dx;
+  const Values masked_values = dropped(kDropout, values_of(dx), 5);
+  for (std::int64_t i = 0; i < dx.size(); ++i) {
+    masked.set(i, masked_values[static_cast<std::size_t>(i)]);
+  }
+  Tensor dwte(DType::kF32, {3, 5}), dwpe(DType::kF32, {3, 5});
+  Tensor expected_dwte(DType::kF32, {3, 5}), expected_dwpe(DType::kF32, {3, 5});
+  backend->embed_backward(dwte, dwpe, dx, ids, 3, kDropout);
+  backend->embed_backward(expected_dwte, expected_dwpe, masked, ids, 3);
+  expect_values("dwte", dwte, values_of(expected_dwte));
+  expect_values("dwpe", dwpe, values_of(expected_dwpe));
+}
+
 TEST_F(Reference, EmbeddingStartsAtTheFirstPosition) {
   const Tensor wte(DType::kF32, {1, 1});
   Tensor wpe(DType::kF32, {4, 1});
@@ -355,22 +457,28 @@ TEST_F(Reference, EmbeddingStartsAtTheFirstPosition) {
 // ---- head and loss ----------------------------------------------------------------------------
 
 /// Sum of the cross entropies of the rows whose target is not -1, over the first `vocab` tokens.
+/// What `options` add: (1 - E) of it, E of the mean over all tokens, W times lse^2.
 double cross_entropy(const Values& x, const Values& table, const Tensor& targets,
-                     std::size_t channels, std::size_t vocab) {
+                     std::size_t channels, std::size_t vocab, const LossOptions& options = {}) {
+  const auto smoothing = static_cast<double>(options.label_smoothing);
   double total = 0;
   for (std::size_t n = 0; n < x.size() / channels; ++n) {
     const double target = targets.at(static_cast<std::int64_t>(n));
     if (target < 0) continue;
     double sum = 0;
     double target_logit = 0;
+    double mean_logit = 0;
     for (std::size_t token = 0; token < vocab; ++token) {
       double logit = 0;
       for (std::size_t c = 0; c < channels; ++c)
         logit += x[n * channels + c] * table[token * channels + c];
       sum += std::exp(logit);
+      mean_logit += logit / static_cast<double>(vocab);
       if (static_cast<double>(token) == target) target_logit = logit;
     }
-    total += std::log(sum) - target_logit;
+    const double lse = std::log(sum);
+    total += (1 - smoothing) * (lse - target_logit) + smoothing * (lse - mean_logit) +
+             static_cast<double>(options.z_loss) * lse * lse;
   }
   return total;
 }
@@ -404,6 +512,31 @@ TEST_F(Reference, HeadLossAndItsGradientsMatchTheFormula) {
   Tensor again = unwritten(DType::kF32, {5});
   EXPECT_EQ(backend->head_loss_forward(again, x, wte, targets, 7), total);
   EXPECT_EQ(again.bytes(), losses.bytes());
+}
+
+TEST_F(Reference, SmoothedLabelsAndZLossChangeTheGradientsAlone) {
+  const Tensor x = draw({5, 4});
+  const Tensor table = draw({8, 4});
+  const Tensor targets = integers({6, -1, 0, 3, 6});
+  const Weight wte(*backend, table, WeightOrder::kOutIn);
+  for (const LossOptions options :
+       {LossOptions{0.125F, 0}, LossOptions{0, 0.25F}, LossOptions{0.5F, 0.0625F}}) {
+    Tensor losses = unwritten(DType::kF32, {5});
+    Tensor dx = unwritten(DType::kF32, {5, 4});
+    Tensor dwte(DType::kF32, {8, 4});
+    const double total =
+        backend->head_loss(losses, dx, dwte, x, wte, targets, 7, 0.5F, Gradient::kAdd, options);
+    const Values hidden = values_of(x);
+    const Values tokens = values_of(table);
+    EXPECT_NEAR(total, cross_entropy(hidden, tokens, targets, 4, 7), 1e-9);
+    const auto objective = [&](const Values& h, const Values& t) {
+      return 0.5 * cross_entropy(h, t, targets, 4, 7, options);
+    };
+    expect_values("dx", dx,
+                  differences([&](const Values& v) { return objective(v, tokens); }, hidden));
+    expect_values("dwte", dwte,
+                  differences([&](const Values& v) { return objective(hidden, v); }, tokens));
+  }
 }
 
 TEST_F(Reference, LogitsOfThePaddingDoNotExist) {
@@ -455,6 +588,67 @@ TEST_F(Reference, AdamWFollowsTheFormulaOverSeveralSteps) {
     EXPECT_NEAR(parameter.at(0), p, 1e-6) << "step " << step;
     EXPECT_NEAR(first.at(0), m, 1e-6) << "step " << step;
     EXPECT_NEAR(second.at(0), v, 1e-6) << "step " << step;
+  }
+}
+
+TEST_F(Reference, AdamWAndTheAverageThatFollows) {
+  Tensor parameter(DType::kF32, {1}), m = parameter, v = parameter, average = parameter;
+  Tensor gradient(DType::kF32, {1});
+  parameter.set(0, 1);
+  average.set(0, 3);
+  gradient.set(0, 1);
+  backend->adamw_step(parameter, gradient, m, v, {.learning_rate = 0.5F}, nullptr, {average, 0.75});
+  EXPECT_NEAR(parameter.at(0), 0.5, 1e-6);
+  EXPECT_NEAR(average.at(0), 0.75 * 3 + 0.25 * 0.5, 1e-6);
+}
+
+// On a diagonal matrix the iteration is the polynomial of each singular value.
+TEST_F(Reference, MuonFollowsTheFormulaOverSeveralSteps) {
+  const double diagonal[] = {4, -3, 0.5};
+  Tensor parameter(DType::kF32, {3, 5}), m(DType::kF32, {3, 5}), average = parameter;
+  double p[3] = {}, moment[3] = {}, mean[3] = {};
+  for (int step = 1; step <= 3; ++step) {
+    Tensor gradient(DType::kF32, {3, 5});
+    for (std::int64_t i = 0; i < 3; ++i) gradient.set(i * 5 + i, diagonal[i] * step);
+    backend->muon_step(parameter, gradient, m,
+                       {.learning_rate = 0.25F,
+                        .momentum = 0.875F,
+                        .weight_decay = 0.125F,
+                        .gradient_scale = 0.5F,
+                        .scale = 2},
+                       nullptr, {average, 0.5});
+    double update[3], sum = 0;
+    for (int i = 0; i < 3; ++i) {
+      const double g = 0.5 * diagonal[i] * step;
+      moment[i] = 0.875 * moment[i] + 0.125 * g;
+      update[i] = 0.125 * g + 0.875 * moment[i];
+      sum += update[i] * update[i];
+    }
+    for (std::int64_t i = 0; i < 3; ++i) {
+      double x = update[i] / std::sqrt(sum);
+      for (int k = 0; k < 5; ++k) {
+        x = 3.4445 * x - 4.7750 * std::pow(x, 3) + 2.0315 * std::pow(x, 5);
+      }
+      p[i] = p[i] * (1 - 0.25 * 0.125) - 0.25 * 2 * x;
+      mean[i] = 0.5 * mean[i] + 0.5 * p[i];
+      EXPECT_NEAR(parameter.at(i * 5 + i), p[i], 1e-6) << "step " << step;
+      EXPECT_NEAR(m.at(i * 5 + i), moment[i], 1e-6) << "step " << step;
+      EXPECT_NEAR(average.at(i * 5 + i), mean[i], 1e-6) << "step " << step;
+      EXPECT_EQ(parameter.at(i * 5 + (i + 1) % 5), 0) << "step " << step;
+    }
+  }
+}
+
+TEST_F(Reference, MuonTakesTheMatricesOfAParameterOneByOne) {
+  const Tensor whole = draw({4, 6});
+  Tensor parameter(DType::kF32, {4, 6}), m(DType::kF32, {4, 6});
+  backend->muon_step(parameter, whole, m, {.learning_rate = 1, .parts = 3}, nullptr);
+  for (std::int64_t part = 0; part < 3; ++part) {
+    Tensor own(DType::kF32, {4, 2}), gradient = own, own_m = own;
+    const auto there = [&](std::int64_t i) { return i / 2 * 6 + part * 2 + i % 2; };
+    for (std::int64_t i = 0; i < 8; ++i) gradient.set(i, whole.at(there(i)));
+    backend->muon_step(own, gradient, own_m, {.learning_rate = 1}, nullptr);
+    for (std::int64_t i = 0; i < 8; ++i) EXPECT_EQ(parameter.at(there(i)), own.at(i)) << part;
   }
 }
 

@@ -68,7 +68,7 @@ TEST_P(Allocation, NoneAfterTheFirstStep) {
   const auto ids = flat_ids(ref["inputs"]), targets = flat_ids(ref["targets"]);
   const auto batch = static_cast<std::int64_t>(ref["inputs"].size());
   const auto length = static_cast<std::int64_t>(ids.size()) / batch;
-  model::ParameterSet m(model.config()), v(model.config());
+  model::ParameterSet m(model.config()), v(model.config()), average(model.config());
   model::KvCache cache(model.config(), model.backend().compute_type());
   std::vector<float> losses(ids.size()), logits(97);
   const auto step = [&](std::int64_t number) {
@@ -76,7 +76,12 @@ TEST_P(Allocation, NoneAfterTheFirstStep) {
     model.forward_backward(ids, targets, 1e-2F);
     model.forward_backward(ids, targets, 1e-2F);
     model.gradient_norm();
-    model.adamw_step(m, v, {.learning_rate = 1e-3F, .weight_decay = 0.1F, .step = number});
+    model.adamw_step(m, v, {.learning_rate = 1e-3F, .weight_decay = 0.1F, .step = number},
+                     {&average, 0.9});
+    if (GetParam().device == kernels::Device::kCpu) {  // the reference's Muon makes matrices
+      model.muon_step(m, v, {.learning_rate = 1e-3F}, {.learning_rate = 1e-3F, .step = number});
+    }
+    model.exchange_parameters(average);
     model.evaluate(ids, targets, batch, length, losses);
     cache.truncate(0);
     model.decode(cache, std::span(ids).first(5), logits);

@@ -19,6 +19,8 @@ using base::DType;
 using model::Config;
 using model::Gpt2;
 using model::KvCache;
+using model::Optimizer;
+using model::ParameterInfo;
 using model::ParameterSet;
 
 constexpr Config kConfig = {.vocab_size = 61,
@@ -257,6 +259,111 @@ TEST(Training, OnlyMatricesDecay) {
   model.adamw_step(m, v, {.learning_rate = 0.5F, .weight_decay = 0.1F});
   EXPECT_EQ(model.parameters().lnf_bias.f32()[0], bias);
   EXPECT_FLOAT_EQ(model.parameters().blocks[1].fc_weight.f32()[0], weight * 0.95F);
+}
+
+// What the model adds to the operation: which parameters, which matrices, which scale.
+TEST(Training, MuonStepsTheBlocksMatrices) {
+  Gpt2 model = random_model(kConfig, true, reference()),
+       other = random_model(kConfig, true, reference());
+  ParameterSet m(kConfig), v(kConfig, second_moments_of(Optimizer::kMuon));
+  ParameterSet other_m(kConfig), other_v(kConfig);
+  const auto ids = random_ids(12, 1), targets = random_ids(12, 2);
+  for (Gpt2* each : {&model, &other}) {
+    each->prepare_training(1, 12);
+    each->forward_backward(ids, targets, 1);
+  }
+  const kernels::AdamW adamw{.learning_rate = 0.01F, .weight_decay = 0.1F};
+  kernels::Muon muon{.learning_rate = 0.02F, .weight_decay = 0.25F};
+  other.adamw_step(other_m, other_v, adamw);
+  Gpt2 before = random_model(kConfig, true, reference());
+  model.muon_step(m, v, muon, adamw);
+  const auto values = [](const base::View& view) {
+    return std::vector<float>(view.f32(), view.f32() + view.elements());
+  };
+  std::size_t matrices = 0;
+  for (std::size_t i = 0; i < m.size(); ++i) {
+    const ParameterInfo& info = m.info(i);
+    if (info.matrices == 0) {
+      EXPECT_EQ(values(model.parameters().view(i)), values(other.parameters().view(i)))
+          << info.name;
+      EXPECT_EQ(values(v.view(i)), values(other_v.view(i))) << info.name;
+      continue;
+    }
+    ++matrices;
+    EXPECT_EQ(info.matrices, info.name.ends_with("attn.c_attn.weight") ? 3 : 1) << info.name;
+    EXPECT_TRUE(v.view(i).empty()) << info.name;
+    const std::int64_t rows = info.shape[0], columns = info.shape[1] / info.matrices;
+    muon.parts = info.matrices;
+    muon.scale = static_cast<float>(0.2 * std::sqrt(static_cast<double>(std::max(rows, columns))));
+    const base::View expected = before.parameters().view(i);
+    base::Arena arena = base::Arena(expected.bytes());
+    const base::View moment = arena.take(DType::kF32, info.shape);
+    before.backend().muon_step(expected, other.gradients().view(i), moment, muon, nullptr);
+    EXPECT_EQ(values(model.parameters().view(i)), values(expected)) << info.name;
+    EXPECT_EQ(values(m.view(i)), values(moment)) << info.name;
+  }
+  EXPECT_EQ(matrices, 4U * static_cast<std::size_t>(kConfig.layers));
+  std::vector<float> logits(12 * 61), packed(12 * 61);
+  model.logits(ids, logits);
+  model.pack();
+  model.logits(ids, packed);
+  EXPECT_EQ(logits, packed) << "the products' copies are those of the new parameters";
+}
+
+TEST(Training, AnAverageFollowsAndChangesPlaces) {
+  Gpt2 model = random_model(kConfig, true, reference());
+  ParameterSet m(kConfig), v(kConfig), average(kConfig);
+  for (std::size_t i = 0; i < average.size(); ++i) {
+    model.backend().convert(average.view(i), model.parameters().view(i));
+  }
+  const auto ids = random_ids(12, 1), targets = random_ids(12, 2);
+  model.prepare_training(1, 12);
+  std::vector<float> begin(12 * 61), now(12 * 61), back(12 * 61);
+  model.logits(ids, begin);
+  model.forward_backward(ids, targets, 1);
+  const float old = average.lnf_weight.f32()[3], old_matrix = average.blocks[0].fc_weight.f32()[3];
+  model.adamw_step(m, v, {.learning_rate = 0.01F}, {&average, 0.75});
+  model.muon_step(m, v, {.learning_rate = 0}, {.learning_rate = 0}, {&average, 1 - 0x1p-20});
+  const float moved = model.parameters().lnf_weight.f32()[3];
+  EXPECT_NE(moved, old);
+  EXPECT_NEAR(average.lnf_weight.f32()[3], 0.75 * old + 0.25 * moved, 1e-6);
+  const float moved_matrix = model.parameters().blocks[0].fc_weight.f32()[3];
+  EXPECT_NEAR(average.blocks[0].fc_weight.f32()[3], 0.75 * old_matrix + 0.25 * moved_matrix, 1e-6);
+
+  model.logits(ids, now);
+  model.exchange_parameters(average);
+  EXPECT_EQ(average.lnf_weight.f32()[3], moved);
+  model.logits(ids, back);
+  EXPECT_NE(back, now);
+  EXPECT_NE(back, begin);
+  model.exchange_parameters(average);
+  model.logits(ids, back);
+  EXPECT_EQ(back, now);
+  Config wrong = kConfig;
+  wrong.context = 5;
+  ParameterSet misfit(wrong);
+  expect_error("exchange_parameters: the set belongs to a model of another shape",
+               [&] { model.exchange_parameters(misfit); });
+  expect_error("muon_step: the moments belong to a model of another shape", [&] {
+    model.muon_step(m, v, {}, {}, {&misfit, 0.5});
+  });
+}
+
+TEST(Memory, MuonNeedsNoSecondMomentsOfTheBlocksMatrices) {
+  const auto backend = kernels::make_backend(kernels::Device::kCpu, DType::kBf16);
+  const auto plan = [&](Optimizer optimizer, bool average) {
+    return Gpt2::plan(kConfig, *backend, 2, 12, true, model::Recompute::kNone, {}, optimizer, average);
+  };
+  const model::MemoryPlan adamw = plan(Optimizer::kAdamW, false);
+  const model::MemoryPlan muon = plan(Optimizer::kMuon, true);
+  const ParameterSet all(kConfig), second(kConfig, second_moments_of(Optimizer::kMuon));
+  EXPECT_EQ(adamw.moments, 2 * all.bytes());
+  EXPECT_EQ(muon.moments, all.bytes() + second.bytes());
+  EXPECT_LT(second.bytes(), all.bytes());
+  EXPECT_EQ(adamw.average, 0U);
+  EXPECT_EQ(muon.average, all.bytes());
+  EXPECT_GT(muon.workspace, adamw.workspace);
+  EXPECT_EQ(muon.total() - adamw.total(), second.bytes() + muon.workspace - adamw.workspace);
 }
 
 TEST(Training, RefusesWhatCannotBe) {

@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cctype>
+#include <fstream>
+
 #include "expect_error.h"
 #include "temporary_folder.h"
 
@@ -45,10 +48,11 @@ std::vector<float> values_of(const model::ParameterSet& set) {
 
 class Checkpoints : public testing::Test {
  protected:
+  base::Path save(const CheckpointState& state, const std::string& name = "") {
+    return save_checkpoint(folder_.path(), state, sets_, name);
+  }
   base::Path save(std::int64_t step) {
-    const CheckpointState state{step,           step * 64, {data::LoaderState{5, 2, 7}},
-                                small_config(), "test",    3};
-    return save_checkpoint(folder_.path(), state, filled(1), filled(1000), filled(2000));
+    return save({step, step * 64, {data::LoaderState{5, 2, 7}}, small_config(), "test", 3});
   }
   void damage(const base::Path& file) {
     std::string content = base::read_file(file);
@@ -56,13 +60,13 @@ class Checkpoints : public testing::Test {
     base::write_file(file, content);
   }
   TemporaryFolder folder_;
+  model::ParameterSet p_ = filled(1), m_ = filled(1000), v_ = filled(2000);
+  std::vector<StateSet> sets_ = {{"parameters", &p_}, {"adam_m", &m_}, {"adam_v", &v_}};
 };
 
 TEST_F(Checkpoints, KeepThePlaceInEachFolder) {
   const std::vector<data::LoaderState> loaders = {{5, 2, 7}, {6, 0, 1}};
-  const CheckpointState state{1, 64, loaders, small_config(), "test", 3};
-  const base::Path path =
-      save_checkpoint(folder_.path(), state, filled(1), filled(1000), filled(2000));
+  const base::Path path = save({1, 64, loaders, small_config(), "test", 3});
   EXPECT_EQ(check_checkpoint(path).loaders, loaders);
   // One folder is kept as it was before there were several.
   const Json json = Json::parse(base::read_file(save(2) / "state.json"));
@@ -71,9 +75,16 @@ TEST_F(Checkpoints, KeepThePlaceInEachFolder) {
 }
 
 TEST_F(Checkpoints, ComeBackAsTheyWere) {
-  const base::Path path = save(1000);
+  CheckpointState written{1000, 64000, {{5, 2, 7}}, small_config(), "test", 3};
+  written.optimizer = "other";
+  written.best = BestLoss{900, 1.0 / 3};
+  written.spikes = {{0.1, 1e-30}, {2.0 / 3, 4}, 2};
+  const base::Path path = save(written);
   EXPECT_EQ(path, folder_ / "checkpoints" / "step_00001000");
   const CheckpointState state = check_checkpoint(path);
+  EXPECT_EQ(state.optimizer, "other");
+  EXPECT_EQ(state.best, written.best);
+  EXPECT_EQ(state.spikes, written.spikes);
   EXPECT_EQ(state.step, 1000);
   EXPECT_EQ(state.tokens, 64000);
   EXPECT_EQ(state.loaders, (std::vector<data::LoaderState>{{5, 2, 7}}));
@@ -81,7 +92,7 @@ TEST_F(Checkpoints, ComeBackAsTheyWere) {
   EXPECT_EQ(state.backend, "test");
   EXPECT_EQ(state.threads, 3);
   model::ParameterSet p(small_config()), m(small_config()), v(small_config());
-  load_checkpoint(path, p, m, v);
+  load_checkpoint(path, std::vector<StateSet>{{"parameters", &p}, {"adam_m", &m}, {"adam_v", &v}});
   EXPECT_EQ(values_of(p), values_of(filled(1)));
   EXPECT_EQ(values_of(m), values_of(filled(1000)));
   EXPECT_EQ(values_of(v), values_of(filled(2000)));
@@ -125,10 +136,65 @@ TEST_F(Checkpoints, RefuseAStateOfAnotherVersionOrShape) {
     base::write_file(path / "state.json", changed);
     return error_of([&] { check_checkpoint(path); });
   };
-  EXPECT_THAT(replace("\"version\": 1", "\"version\": 2"), HasSubstr("expected version 1, got 2"));
+  EXPECT_THAT(replace("\"version\": 2", "\"version\": 3"),
+              HasSubstr("expected version 1 to 2, got 3"));
   EXPECT_THAT(replace("\"tokens\"", "\"token\""), HasSubstr("broken checkpoint state"));
   EXPECT_THAT(replace("\"n_head\"", "\"heads\""), HasSubstr("broken configuration"));
   EXPECT_THAT(replace("{", "["), HasSubstr("state.json"));
+}
+
+/// One bit changed or one byte missing anywhere: every file is told from a whole one.
+TEST_F(Checkpoints, TellEveryDamage) {
+  const base::Path path = save(5);
+  const auto overwrite = [](const base::Path& file, const std::string& content) {
+    std::ofstream(file, std::ios::binary) << content;  // nothing here has to be durable
+  };
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    const std::string whole = base::read_file(entry.path());
+    std::vector<std::size_t> places;
+    for (std::size_t at = 0; at < whole.size();
+         at += std::max<std::size_t>(1, whole.size() / 200)) {
+      places.push_back(at);
+    }
+    for (const std::size_t at : places) {
+      if (entry.path().extension() == ".json" && std::isspace(whole[at]) != 0) continue;
+      std::string broken = whole;
+      broken[at] = static_cast<char>(broken[at] ^ (1 << (at % 7)));
+      overwrite(entry.path(), broken);
+      EXPECT_NE(error_of([&] { check_checkpoint(path); }), "") << entry.path() << " at " << at;
+      overwrite(entry.path(), whole.substr(0, at));
+      EXPECT_NE(error_of([&] { check_checkpoint(path); }), "") << entry.path() << " cut at " << at;
+    }
+    overwrite(entry.path(), whole);
+    EXPECT_NO_THROW(check_checkpoint(path));
+  }
+}
+
+TEST_F(Checkpoints, TheBestAndTheLatestHaveNamesOfTheirOwn) {
+  const base::Path first = save(5);
+  write_latest(folder_.path(), first);
+  link_best(first);
+  p_ = filled(7);
+  const base::Path second = save(6);
+  write_latest(folder_.path(), second);
+  EXPECT_EQ(base::read_file(folder_ / "checkpoints" / "latest"), "step_00000006\n");
+  EXPECT_EQ(check_checkpoint(folder_ / "checkpoints" / "best").step, 5);
+  prune_checkpoints(folder_.path(), 1);
+  EXPECT_EQ(check_checkpoint(folder_ / "checkpoints" / "best").step, 5) << "links outlive names";
+  save({7, 448, {{5, 2, 7}}, small_config(), "test", 3}, kBestCheckpoint);
+  EXPECT_EQ(check_checkpoint(folder_ / "checkpoints" / "best").step, 7);
+  ASSERT_EQ(list_checkpoints(folder_.path()).size(), 1U);
+  EXPECT_EQ(list_checkpoints(folder_.path()).front().folder, second);
+}
+
+TEST_F(Checkpoints, SomeAreKeptForEver) {
+  for (const std::int64_t step : {1, 2, 3, 4, 5, 6, 7}) save(step);
+  prune_checkpoints(folder_.path(), 2, 3);
+  std::vector<std::int64_t> steps;
+  for (const Checkpoint& checkpoint : list_checkpoints(folder_.path())) {
+    steps.push_back(checkpoint.step);
+  }
+  EXPECT_EQ(steps, (std::vector<std::int64_t>{3, 6, 7}));
 }
 
 TEST_F(Checkpoints, KeepTheNewest) {

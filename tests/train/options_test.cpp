@@ -58,6 +58,11 @@ TEST_F(ConfigFile, ReadsBackEveryOption) {
   o.sample_every = 11;
   o.checkpoint_every = 12;
   o.keep_checkpoints = 13;
+  o.keep_every = 15;
+  o.spike_guard = false;
+  o.spike_window = 116;
+  o.spike_z = 4.5;
+  o.spike_rollback = 17;
   o.seed = 0xffffffffffffffffULL;
   o.threads = 14;
   for_each_option([&](const char* name, auto member, OnResume) {

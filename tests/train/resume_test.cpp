@@ -148,7 +148,10 @@ TEST_F(ResumeRules, NameWhatContradictsTheRun) {
                 ": --steps 30 (the run has 15), --lr 0.5 (the run has 0.01); drop them or start a "
                 "new run in another --out");
   EXPECT_THAT(refusal([](Options& o) { o.seed = 3; }), HasSubstr("--seed 3 (the run has 1337)"));
-  EXPECT_THAT(refusal([](Options& o) { o.threads = 1; }), HasSubstr("--threads 1 (the run has 2)"));
+  EXPECT_THAT(refusal([](Options& o) { o.spike_z = 3; }),
+              HasSubstr("--spike-z 3.0 (the run has 6"));
+  EXPECT_THAT(refusal([](Options& o) { o.spike_guard = false; }),
+              HasSubstr("--spike-guard false (the run has true)"));
   EXPECT_THAT(refusal([](Options& o) { o.preset = "37m"; }),
               HasSubstr("--preset \"37m\" (the run has \"124m\")"));
   EXPECT_THAT(refusal([](Options& o) { o.init = "model"; }), HasSubstr("(the run has none)"));
@@ -169,6 +172,35 @@ TEST_F(ResumeRules, LetDifferWhatDoesNotChangeTheLosses) {
   run_steps(o);
   EXPECT_EQ(list_checkpoints(folder_ / "run").size(), 1U);
   EXPECT_EQ(read_options(folder_ / "run" / "train.json").validate_every, 2);
+}
+
+/// The same tokens in the same order: only the order of additions differs.
+TEST_F(ResumeRules, LetTheMicroBatchAndTheThreadsDiffer) {
+  Options whole = begun();
+  whole.out = folder_ / "whole";
+  run_steps(whole);
+  const std::vector<double> expected = numbers_of(folder_ / "whole");
+  for (const auto& [micro_batch, threads] : {std::pair{1, 1}, std::pair{4, 2}, std::pair{2, 3}}) {
+    const base::Path copy = folder_ / fmt::format("copy_{}_{}", micro_batch, threads);
+    std::filesystem::copy(folder_ / "run", copy, std::filesystem::copy_options::recursive);
+    Options o;
+    o.out = copy;
+    o.resume = true;
+    o.micro_batch = micro_batch;
+    o.threads = threads;
+    std::vector<std::string> notes;
+    Trainer trainer(o);
+    Callbacks callbacks;
+    callbacks.on_note = [&](const std::string& note) { notes.push_back(note); };
+    trainer.run(callbacks);
+    EXPECT_THAT(notes, testing::Contains(HasSubstr("losses equal up to rounding")));
+    const std::vector<double> numbers = numbers_of(copy);
+    ASSERT_EQ(numbers.size(), expected.size());
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      EXPECT_NEAR(numbers[i], expected[i], 1e-5 * std::abs(expected[i])) << i;
+    }
+    EXPECT_EQ(read_options(copy / "train.json").threads, threads);
+  }
 }
 
 TEST_F(ResumeRules, TellOtherDataFromTheSameDataElsewhere) {

@@ -84,6 +84,27 @@ TEST(RunInfo, TellsOfARun) {
   EXPECT_EQ(info.last_step->step, 11);
   EXPECT_TRUE(info.last_validation_loss);
   EXPECT_EQ(info.checkpoints, (std::vector<std::string>{"step_00000010", "step_00000012"}));
+  EXPECT_FALSE(info.running);
+  EXPECT_FALSE(info.finished);
+  ASSERT_TRUE(info.seconds_left);
+  EXPECT_NEAR(*info.seconds_left * *info.tokens_per_second, 3 * 32, 1e-3);
+}
+
+TEST(RunInfo, TellsWhetherSomebodyTrainsIt) {
+  TemporaryFolder folder;
+  make_data(folder / "data");
+  Options options = small_run(folder / "data", folder / "run");
+  Trainer trainer(options);
+  Callbacks callbacks;
+  bool running = false;
+  callbacks.on_step = [&](const StepReport& report) {
+    const RunInfo info = read_run(folder / "run");
+    running = info.running;
+    EXPECT_EQ(info.last_step->step, report.step);
+  };
+  trainer.run(callbacks);
+  EXPECT_TRUE(running);
+  EXPECT_TRUE(read_run(folder / "run").finished);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <fstream>
 #include <limits>
 
 #include "base/parallel.h"
@@ -297,6 +298,7 @@ TEST_F(Run, LeavesNothingHalfWrittenOnAFullDisk) {
   o.checkpoint_every = 1;
   o.keep_checkpoints = 0;
   EXPECT_THAT(error_of([&] { run_steps(o); }), HasSubstr("No space left on device"));
+  EXPECT_EQ(std::filesystem::exists(*o.out / "checkpoints" / "latest"), true);
   const auto checkpoints = list_checkpoints(*o.out);
   ASSERT_FALSE(checkpoints.empty());
   for (const Checkpoint& checkpoint : checkpoints) {
@@ -304,9 +306,103 @@ TEST_F(Run, LeavesNothingHalfWrittenOnAFullDisk) {
   }
   const std::string log = base::read_file(*o.out / "log.jsonl");
   EXPECT_EQ(log.back(), '\n');
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(*o.out / "checkpoints"), {}),
-            static_cast<std::ptrdiff_t>(checkpoints.size()));
+  for (const auto& entry : std::filesystem::directory_iterator(*o.out / "checkpoints")) {
+    EXPECT_EQ(entry.path().filename().string().find(".tmp."), std::string::npos) << entry.path();
+  }
   EXPECT_NO_THROW(model::read_config(*o.out / "model"));
+}
+
+TEST_F(Run, GoesOnWhenTheDiskIsFullForAWhile) {
+  SmallDisk disk(folder_ / "disk", 400);
+  if (!disk.mounted()) GTEST_SKIP() << "mounting a small file system needs root";
+  Options o = options();
+  o.out = folder_ / "disk" / "run";
+  o.steps = 60;
+  o.checkpoint_every = 5;
+  o.keep_checkpoints = 2;
+  const base::Path filler = folder_ / "disk" / "filler";
+  Trainer trainer(o);
+  Callbacks callbacks;
+  std::vector<std::string> notes;
+  callbacks.on_note = [&](const std::string& note) { notes.push_back(note); };
+  callbacks.on_step = [&](const StepReport& report) {
+    if (report.step == 20) {
+      std::ofstream full(filler);
+      while (full << std::string(4096, 'x') << std::flush) {
+      }
+    }
+    if (report.step == 40) std::filesystem::remove(filler);
+  };
+  EXPECT_EQ(trainer.run(callbacks).end, End::kFinished);
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("No space left on device")));
+  const LogContent log = read_log(*o.out / "log.jsonl");
+  EXPECT_EQ(log.steps.size(), 60U);
+  EXPECT_TRUE(log.finished);
+  EXPECT_EQ(check_checkpoint(list_checkpoints(*o.out).back().folder).step, 60);
+  EXPECT_EQ(list_checkpoints(*o.out).size(), 2U);
+}
+
+TEST_F(Run, WarnsWhereTheCheckpointsWillNotFit) {
+  SmallDisk disk(folder_ / "disk", 200);
+  if (!disk.mounted()) GTEST_SKIP() << "mounting a small file system needs root";
+  Options o = options();
+  o.out = folder_ / "disk" / "run";
+  o.checkpoint_every = 1;
+  o.keep_checkpoints = 0;
+  Trainer trainer(o);
+  Callbacks callbacks;
+  std::vector<std::string> notes;
+  callbacks.on_note = [&](const std::string& note) { notes.push_back(note); };
+  callbacks.stop_requested = [] { return true; };
+  trainer.run(callbacks);
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("are free in")));
+}
+
+/// Whatever shard is damaged, wherever: no step is trained on it.
+TEST_F(Run, TrainsOnNoDamagedShard) {
+  for (const char* name : {"train_000000.bin", "train_000001.bin", "train_000002.bin"}) {
+    const base::Path data = folder_ / fmt::format("data_{}", name);
+    make_data(data);
+    std::string content = base::read_file(data / name);
+    content[1024 + 6] = static_cast<char>(content[1024 + 6] ^ 1);  // the fourth token
+    std::ofstream(data / name, std::ios::binary) << content;
+    Options o = small_run(data, folder_ / fmt::format("run_{}", name));
+    o.order = data::Order::kSequential;
+    std::int64_t steps = 0;
+    Trainer trainer(o);
+    Callbacks callbacks;
+    callbacks.on_step = [&](const StepReport&) { ++steps; };
+    EXPECT_THAT(error_of([&] { trainer.run(callbacks); }),
+                HasSubstr(std::string(name) + " is damaged"));
+    EXPECT_LE(steps, 3 * (name[11] - '0')) << name;
+    // Cut short, it is not even opened.
+    std::filesystem::resize_file(data / name, 1100);
+    o.out = folder_ / fmt::format("cut_{}", name);
+    EXPECT_THAT(refusal(o), HasSubstr(name));
+  }
+}
+
+TEST_F(Run, KeepsTheBestAndEveryFew) {
+  Options o = options();
+  o.steps = 12;
+  o.validate_every = 2;
+  o.checkpoint_every = 3;
+  o.keep_checkpoints = 1;
+  o.keep_every = 6;
+  run_steps(o);
+  std::vector<std::int64_t> steps;
+  for (const Checkpoint& checkpoint : list_checkpoints(*o.out)) steps.push_back(checkpoint.step);
+  EXPECT_EQ(steps, (std::vector<std::int64_t>{6, 12}));
+  std::int64_t best = 0;
+  double lowest = HUGE_VAL;
+  for (const StepReport& step : read_log(*o.out / "log.jsonl").steps) {
+    if (!step.validation_loss || *step.validation_loss >= lowest) continue;
+    lowest = *step.validation_loss;
+    best = step.step + 1;
+  }
+  const CheckpointState state = check_checkpoint(*o.out / "checkpoints" / kBestCheckpoint);
+  EXPECT_EQ(state.step, best);
+  EXPECT_EQ(state.best, (BestLoss{best, lowest}));
 }
 
 TEST_F(Run, SaysThatTheFolderIsReadOnly) {

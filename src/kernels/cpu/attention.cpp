@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "kernels/dropout.h"
 
 namespace kernels::cpu {
 namespace {
@@ -16,6 +17,27 @@ constexpr std::int64_t kFewRows = 8;
 /// Bytes of `count` floats, up to the next cache line.
 std::size_t float_bytes(std::int64_t count) {
   return static_cast<std::size_t>((count + 15) / 16 * 16) * sizeof(float);
+}
+
+/// Floats of scratch that the keys of a head's masks take.
+std::int64_t mask_floats(std::int64_t length) {
+  return 2 * ((length + kHeadMaskQueries - 1) / kHeadMaskQueries * kHeadMaskQueries);
+}
+
+/// The mask of head `head` of the sequence `sequence`, its keys written to `memory`.
+HeadMask head_mask(const Dropout& dropout, std::int64_t sequence, std::int64_t head,
+                   std::int64_t heads, std::int64_t length, float* memory) {
+  if (!dropout.active()) return {};
+  const DropoutMask mask(of_heads(dropout, heads));
+  auto* low = reinterpret_cast<std::uint32_t*>(memory);
+  const std::int64_t rows = mask_floats(length) / 2;
+  std::uint32_t* high = low + rows;
+  for (std::int64_t t = 0; t < rows; ++t) {
+    const std::uint64_t key = mask.row_key((sequence * length + t) * heads + head);
+    low[t] = static_cast<std::uint32_t>(key);
+    high[t] = static_cast<std::uint32_t>(key >> 32);
+  }
+  return {.low = low, .high = high, .threshold = mask.threshold(), .scale = mask.scale()};
 }
 
 const void* at(const ConstView& view, std::int64_t element) {
@@ -38,7 +60,8 @@ std::size_t Attention::scratch_bytes(std::int64_t length, std::int64_t context,
                                      std::int64_t head_size, bool training) const {
   const std::int64_t floats = training
                                   ? std::max(kernels_.forward_scratch(length, head_size),
-                                             kernels_.backward_scratch(length, head_size))
+                                             kernels_.backward_scratch(length, head_size)) +
+                                        mask_floats(length)
                                   : std::max(kernels_.forward_scratch(context, head_size), context);
   return static_cast<std::size_t>(base::thread_count()) * float_bytes(floats);
 }
@@ -56,12 +79,13 @@ void Attention::for_each_head(std::int64_t sequences, std::int64_t heads, std::i
   });
 }
 
-void Attention::forward(View out, View lse, ConstView qkv) {
+void Attention::forward(View out, View lse, ConstView qkv, const Dropout& dropout) {
   const std::int64_t heads = lse.dim(1);
   const std::int64_t length = lse.dim(2);
   const std::int64_t channels = out.dim(1);
   const std::int64_t size = channels / heads;
-  for_each_head(lse.dim(0), heads, kernels_.forward_scratch(length, size),
+  const std::int64_t masks = dropout.active() ? mask_floats(length) : 0;
+  for_each_head(lse.dim(0), heads, masks + kernels_.forward_scratch(length, size),
                 [&](std::int64_t b, std::int64_t h, float* scratch) {
                   const std::int64_t first = b * length * 3 * channels + h * size;
                   kernels_.forward({.out = at(out, b * length * channels + h * size),
@@ -75,17 +99,20 @@ void Attention::forward(View out, View lse, ConstView qkv) {
                                     .queries = length,
                                     .keys = length,
                                     .first_position = 0,
-                                    .head_size = size},
-                                   scratch);
+                                    .head_size = size,
+                                    .mask = head_mask(dropout, b, h, heads, length, scratch)},
+                                   scratch + masks);
                 });
 }
 
-void Attention::backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse) {
+void Attention::backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse,
+                         const Dropout& dropout) {
   const std::int64_t heads = lse.dim(1);
   const std::int64_t length = lse.dim(2);
   const std::int64_t channels = out.dim(1);
   const std::int64_t size = channels / heads;
-  for_each_head(lse.dim(0), heads, kernels_.backward_scratch(length, size),
+  const std::int64_t masks = dropout.active() ? mask_floats(length) : 0;
+  for_each_head(lse.dim(0), heads, masks + kernels_.backward_scratch(length, size),
                 [&](std::int64_t b, std::int64_t h, float* scratch) {
                   const std::int64_t first = b * length * 3 * channels + h * size;
                   const std::int64_t row = b * length * channels + h * size;
@@ -101,8 +128,9 @@ void Attention::backward(View dqkv, ConstView dout, ConstView qkv, ConstView out
                                      .qkv_stride = 3 * channels,
                                      .out_stride = channels,
                                      .length = length,
-                                     .head_size = size},
-                                    scratch);
+                                     .head_size = size,
+                                     .mask = head_mask(dropout, b, h, heads, length, scratch)},
+                                    scratch + masks);
                 });
 }
 
@@ -149,7 +177,8 @@ void Attention::cached_head(View out, ConstView qkv, const CacheRows& sequence, 
                             .queries = sequence.rows,
                             .keys = sequence.position + sequence.rows,
                             .first_position = sequence.position,
-                            .head_size = size};
+                            .head_size = size,
+                            .mask = {}};
   if (sequence.rows > kFewRows) return kernels_.forward(op, scratch);
   for (std::int64_t t = 0; t < sequence.rows; ++t) attend_row_(op, t, scratch);
 }

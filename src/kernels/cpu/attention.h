@@ -20,8 +20,9 @@ class Attention {
   /// `scratch` is shared with whoever else runs between these operations, and outlives this.
   Attention(DType type, Isa isa, Scratch& scratch);
 
-  void forward(View out, View lse, ConstView qkv);
-  void backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse);
+  void forward(View out, View lse, ConstView qkv, const Dropout& dropout);
+  void backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse,
+                const Dropout& dropout);
   void cached(View out, ConstView qkv, std::span<const CacheRows> sequences);
 
   /// Upper bound of the scratch that the operations take: sequences of `length` in training, up to

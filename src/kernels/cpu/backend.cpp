@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
@@ -14,7 +15,9 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/choice.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/muon.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/dropout.h"
 
 namespace kernels {
 namespace cpu {
@@ -47,6 +50,23 @@ void* at(const View& view, std::int64_t element) {
   return const_cast<void*>(at(static_cast<const ConstView&>(view), element));
 }
 
+/// The mask of up to kSumRows rows of an operation, with the memory for their keys.
+class PartMask {
+ public:
+  explicit PartMask(const Dropout& dropout) : dropout_(dropout), mask_(dropout) {}
+  /// That of rows [begin, end); valid until the next call.
+  RowMask rows(std::int64_t begin, std::int64_t end) {
+    if (!dropout_.active()) return {};
+    for (std::int64_t n = begin; n < end; ++n) keys_[n - begin] = mask_.row_key(n);
+    return {.keys = keys_, .threshold = mask_.threshold(), .scale = mask_.scale()};
+  }
+
+ private:
+  const Dropout& dropout_;
+  DropoutMask mask_;
+  std::uint64_t keys_[kSumRows];
+};
+
 class CpuBackend final : public Backend {
  public:
   CpuBackend(DType type, const Choice& choice)
@@ -54,7 +74,9 @@ class CpuBackend final : public Backend {
         table_(table_for(choice.isa)),
         typed_(type == DType::kF32 ? table_.f32 : table_.bf16),
         products_(make_products(type, choice)),
-        attention_(type, choice.isa, scratch_) {}
+        attention_(type, choice.isa, scratch_) {
+    muon_.emplace(type, table_, *products_, scratch_);
+  }
 
   /// For inference: products whose weights can be read back.
   CpuBackend(WeightFormat format, Isa isa)
@@ -68,6 +90,7 @@ class CpuBackend final : public Backend {
     } else {
       products_ = make_own_products(compute_type(), isa);
       if (!products_) products_ = make_plain_products(compute_type(), table_);
+      muon_.emplace(compute_type(), table_, *products_, scratch_);
     }
   }
 
@@ -132,11 +155,15 @@ class CpuBackend final : public Backend {
   // ---- embedding ------------------------------------------------------------------------------
 
   void do_embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe, std::int64_t length,
-                        std::int64_t first_position) override {
+                        std::int64_t first_position, const Dropout& dropout) override {
     const std::int64_t channels = x.dim(1);
     base::parallel_for(x.dim(0), [&](std::int64_t n) {
-      table_.add(x.f32() + n * channels, wte.f32() + ids.i32()[n] * channels,
+      float* row = x.f32() + n * channels;
+      table_.add(row, wte.f32() + ids.i32()[n] * channels,
                  wpe.f32() + (first_position + n % length) * channels, channels);
+      if (!dropout.active()) return;
+      PartMask mask(dropout);
+      table_.drop(row, row, 0, channels, mask.rows(n, n + 1));
     });
   }
 
@@ -153,15 +180,21 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void do_embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids,
-                         std::int64_t length) override {
+  void do_embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids, std::int64_t length,
+                         const Dropout& dropout) override {
     // Each task owns some channels of every row and takes the rows in order.
     const std::int64_t channels = dx.dim(1);
     base::parallel_for(parts(channels, kStripe), [&](std::int64_t stripe) {
       const std::int64_t first = stripe * kStripe;
       const std::int64_t count = std::min(kStripe, channels - first);
+      PartMask mask(dropout);
+      float dropped[kStripe];
       for (std::int64_t n = 0; n < dx.dim(0); ++n) {
         const float* row = dx.f32() + n * channels + first;
+        if (dropout.active()) {
+          table_.drop(dropped, row, first, count, mask.rows(n, n + 1));
+          row = dropped;
+        }
         table_.accumulate(dwte.f32() + ids.i32()[n] * channels + first, row, count);
         table_.accumulate(dwpe.f32() + n % length * channels + first, row, count);
       }
@@ -171,7 +204,8 @@ class CpuBackend final : public Backend {
   // ---- LayerNorm ------------------------------------------------------------------------------
 
   void do_add_layernorm_forward(View res_out, View normed, View mean, View rstd, ConstView res_in,
-                                ConstView branch, ConstView gain, ConstView bias) override {
+                                ConstView branch, ConstView gain, ConstView bias,
+                                const Dropout& dropout) override {
     const LayerNormForward op{.res_out = res_out.f32(),
                               .normed = normed.data(),
                               .mean = mean.f32(),
@@ -181,15 +215,23 @@ class CpuBackend final : public Backend {
                               .gain = gain.f32(),
                               .bias = bias.f32(),
                               .channels = res_out.dim(1),
-                              .epsilon = kLayerNormEpsilon};
+                              .epsilon = kLayerNormEpsilon,
+                              .mask = {}};
     base::parallel_ranges(res_out.dim(0), [&](std::int64_t begin, std::int64_t end) {
-      typed_.layernorm_forward(op, begin, end);
+      if (!dropout.active()) return typed_.layernorm_forward(op, begin, end);
+      PartMask mask(dropout);
+      LayerNormForward part = op;
+      for (; begin < end; begin += kSumRows) {
+        const std::int64_t stop = std::min(begin + kSumRows, end);
+        part.mask = mask.rows(begin, stop);
+        typed_.layernorm_forward(part, begin, stop);
+      }
     });
   }
 
   void do_add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias,
                                  ConstView dnormed, ConstView res, ConstView mean, ConstView rstd,
-                                 ConstView gain) override {
+                                 ConstView gain, const Dropout& dropout) override {
     const std::int64_t channels = dres.dim(1);
     const LayerNormBackward op{.dres = dres.f32(),
                                .dres_copy = dres_copy.data(),
@@ -198,10 +240,14 @@ class CpuBackend final : public Backend {
                                .mean = mean.f32(),
                                .rstd = rstd.f32(),
                                .gain = gain.f32(),
-                               .channels = channels};
+                               .channels = channels,
+                               .mask = {}};
     float* sums =
         sum_rows(dres.dim(0), 2 * channels, [&](std::int64_t begin, std::int64_t end, float* part) {
-          typed_.layernorm_backward(op, begin, end, part);
+          PartMask mask(dropout);
+          LayerNormBackward own = op;
+          own.mask = mask.rows(begin, end);
+          typed_.layernorm_backward(own, begin, end, part);
         });
     table_.accumulate(dgain.f32(), sums, channels);
     table_.accumulate(dbias.f32(), sums + channels, channels);
@@ -273,13 +319,13 @@ class CpuBackend final : public Backend {
 
   // ---- attention ------------------------------------------------------------------------------
 
-  void do_attention_forward(View out, View lse, ConstView qkv) override {
-    attention_.forward(out, lse, qkv);
+  void do_attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout) override {
+    attention_.forward(out, lse, qkv, dropout);
   }
 
-  void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out,
-                             ConstView lse) override {
-    attention_.backward(dqkv, dout, qkv, out, lse);
+  void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse,
+                             const Dropout& dropout) override {
+    attention_.backward(dqkv, dout, qkv, out, lse, dropout);
   }
 
   void do_attention_cached(View out, ConstView qkv, std::span<const CacheRows> sequences) override {
@@ -316,8 +362,8 @@ class CpuBackend final : public Backend {
   }
 
   double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                      ConstView targets, std::int64_t vocab, float scale,
-                      Gradient gradient) override {
+                      ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
+                      const LossOptions& options) override {
     const bool training = !dx.empty();
     const std::int64_t rows = x.dim(0);
     const HeadScratch scratch = head_scratch(rows, wte.outputs, training);
@@ -339,7 +385,9 @@ class CpuBackend final : public Backend {
                              .targets = targets.i32() + first + row,
                              .vocab = vocab,
                              .stride = wte.outputs,
-                             .scale = scale};
+                             .scale = scale,
+                             .label_smoothing = options.label_smoothing,
+                             .z_loss = options.z_loss};
         base::parallel_for_dynamic(
             part, [&](std::int64_t n) { typed_.softmax_loss(op, n, n + 1); }, 4);
       }
@@ -384,7 +432,7 @@ class CpuBackend final : public Backend {
   }
 
   void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
-                     const PackedWeight* copies) override {
+                     const PackedWeight* copies, const Average& average) override {
     // The corrections in double: 1 - beta^step loses digits while beta^step is near 1.
     const auto step = static_cast<double>(hyper.step);
     const double correction1 = 1.0 - std::pow(static_cast<double>(hyper.beta1), step);
@@ -401,7 +449,9 @@ class CpuBackend final : public Backend {
         .keep = static_cast<float>(1.0 - rate * static_cast<double>(hyper.weight_decay)),
         .step_size = static_cast<float>(rate / correction1),
         .inverse_root_bias2 = static_cast<float>(1.0 / std::sqrt(correction2)),
-        .epsilon = hyper.epsilon};
+        .epsilon = hyper.epsilon,
+        .average = average.values.empty() ? nullptr : average.values.f32(),
+        .average_rate = static_cast<float>(1.0 - average.decay)};
     const std::int64_t stripe = copies == nullptr ? 0 : products_->stripe_rows();
     if (stripe > 0) return adamw_by_stripes(op, *copies, parameter, stripe);
     const std::int64_t count = parameter.elements();
@@ -429,12 +479,24 @@ class CpuBackend final : public Backend {
     });
   }
 
+  void do_muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                    const PackedWeight* copies, const Average& average) override {
+    muon_->run(parameter, gradient, m, hyper, average);
+    if (copies != nullptr) do_pack_weight(*copies, parameter);
+  }
+
+  std::size_t do_muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                      std::int64_t parts) const override {
+    return muon_->scratch_bytes(rows, columns, parts);
+  }
+
   const KernelTable& table_;
   const TypedKernels& typed_;
   std::unique_ptr<Products> products_;
   std::unique_ptr<Products> head_products_;  // null: products_ serve the head too
   Scratch scratch_;
   Attention attention_;
+  std::optional<MuonStep> muon_;  // where weights are no integers
 };
 
 }  // namespace

@@ -15,6 +15,26 @@
 
 namespace kernels::cpu {
 
+/// Dropout of rows (kernels.h): an element is kept where its bits reach `threshold`.
+struct RowMask {
+  /// Of the rows that a kernel is called for, from its `begin` on; null: everything is kept.
+  const std::uint64_t* keys = nullptr;
+  std::uint32_t threshold = 0;
+  float scale = 1;
+};
+
+/// Dropout of a head's probabilities: a row for each query, an element for each key.
+struct HeadMask {
+  /// The halves of the rows' keys, one for each query and as many more as fill up kHeadMaskQueries;
+  /// null: everything is kept.
+  const std::uint32_t* low = nullptr;
+  const std::uint32_t* high = nullptr;
+  std::uint32_t threshold = 0;
+  float scale = 1;
+};
+/// The number of a HeadMask's rows is a multiple of this.
+inline constexpr std::int64_t kHeadMaskQueries = 64;
+
 /// add_layernorm_forward over rows of `channels`. branch may be null; then res_out == res_in.
 struct LayerNormForward {
   float* res_out;
@@ -27,6 +47,7 @@ struct LayerNormForward {
   const float* bias;
   std::int64_t channels;
   float epsilon;
+  RowMask mask;  ///< of branch
 };
 
 /// add_layernorm_backward. dres_copy may be null.
@@ -39,6 +60,7 @@ struct LayerNormBackward {
   const float* rstd;
   const float* gain;
   std::int64_t channels;
+  RowMask mask;  ///< of dres_copy
 };
 
 /// Causal attention of one head. Query row i sees keys 0 .. first_position + i.
@@ -55,6 +77,7 @@ struct AttentionForward {
   std::int64_t keys;  ///< first_position + queries
   std::int64_t first_position;
   std::int64_t head_size;
+  HeadMask mask;
 };
 
 /// Gradient of causal attention of one head; queries == keys == length.
@@ -72,6 +95,7 @@ struct AttentionBackward {
   std::int64_t out_stride;
   std::int64_t length;
   std::int64_t head_size;
+  HeadMask mask;
 };
 
 /// c (m, n) = or += a (m, k) b (k, n) + bias, any strides.
@@ -97,7 +121,8 @@ inline constexpr std::int64_t kProductDepth = 256;
 inline constexpr std::int64_t kProductScratch =
     kProductRows * kProductDepth + kProductDepth * kProductColumns + kProductRows * kProductColumns;
 
-/// Softmax, loss and gradient of rows of f32 logits.
+/// Softmax, loss and gradient of rows of f32 logits. The loss is the cross entropy, the gradient
+/// that of what label_smoothing and z_loss make of it (kernels.h's LossOptions).
 struct SoftmaxLoss {
   const float* logits;  ///< (rows, stride)
   void* dlogits;        ///< (rows, stride) A = scale * dloss/dlogits, may be logits; or null
@@ -106,6 +131,8 @@ struct SoftmaxLoss {
   std::int64_t vocab;
   std::int64_t stride;  ///< padded vocabulary; the padding's gradient is 0
   float scale;
+  float label_smoothing;
+  float z_loss;
 };
 
 struct AdamWStep {
@@ -120,6 +147,27 @@ struct AdamWStep {
   float step_size;           ///< learning_rate / (1 - beta1^step)
   float inverse_root_bias2;  ///< 1 / sqrt(1 - beta2^step)
   float epsilon;
+  float* average;      ///< or null
+  float average_rate;  ///< 1 - its decay
+};
+
+/// m = beta m + (1-beta) g; update = (1-beta) g + beta m.
+struct MuonMomentum {
+  float* update;
+  float* m;
+  const float* gradient;
+  float gradient_scale;
+  float beta;
+};
+
+/// p = keep p - step_size update; average += average_rate (p - average).
+struct MuonUpdate {
+  float* parameter;
+  const float* update;
+  float keep;  ///< 1 - learning_rate * weight_decay
+  float step_size;
+  float* average;  ///< or null
+  float average_rate;
 };
 
 /// Attention over whole sequences, by head.
@@ -168,8 +216,16 @@ struct KernelTable {
   void (*add)(float* out, const float* a, const float* b, std::int64_t count);
   /// out += a.
   void (*accumulate)(float* out, const float* a, std::int64_t count);
+  /// out = inp through dropout: elements [first, first + count) of the row with mask.keys[0]. out
+  /// may be inp.
+  void (*drop)(float* out, const float* inp, std::int64_t first, std::int64_t count,
+               const RowMask& mask);
   double (*sum_of_squares)(const float* values, std::int64_t count);
   void (*adamw)(const AdamWStep& op, std::int64_t begin, std::int64_t end);
+  void (*muon_momentum)(const MuonMomentum& op, std::int64_t count);
+  void (*muon_update)(const MuonUpdate& op, std::int64_t count);
+  /// values *= factor.
+  void (*scale_by)(float* values, float factor, std::int64_t count);
 };
 
 extern const KernelTable kGenericTable;

@@ -1,0 +1,91 @@
+// Copies for the background, and what one write leaves on disk.
+
+#include "train/checkpoint_writer.h"
+
+#include <chrono>
+#include <utility>
+
+#include "base/error.h"
+
+namespace train {
+namespace {
+
+// The copy leaves this much of the free memory to everything else.
+constexpr std::uint64_t kSpareBytes = std::uint64_t{64} << 20;
+
+double now_seconds() {
+  const auto since = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(since).count();
+}
+
+}  // namespace
+
+CheckpointWriter::CheckpointWriter(base::Path run, Retention retention,
+                                   std::optional<base::Path> tokenizer,
+                                   std::function<std::uint64_t()> free_memory)
+    : run_(std::move(run)),
+      retention_(retention),
+      tokenizer_(std::move(tokenizer)),
+      free_memory_(std::move(free_memory)) {}
+
+/// False, from then on, where the copies do not fit into memory.
+bool CheckpointWriter::copy(const std::vector<StateSet>& sets) {
+  if (background_ && copies_.size() != sets.size()) {
+    background_ = free_memory_() > checkpoint_bytes(sets) + kSpareBytes;
+    if (background_) copies_.resize(sets.size());
+  }
+  for (std::size_t i = 0; background_ && i < sets.size(); ++i) copies_[i].assign(*sets[i].set);
+  return background_;
+}
+
+void CheckpointWriter::write(const CheckpointState& state, const std::vector<StateSet>& sets,
+                             Wanted wanted, std::size_t model) {
+  const double begun = now_seconds();
+  wait();
+  result_ = {.step = state.step, .wanted = wanted, .folder = {}, .error = {}};
+  pending_ = true;
+  if (!copy(sets)) {
+    run_write(state, sets, wanted, model);
+    result_.waited_seconds = now_seconds() - begun;
+    wait();
+    return;
+  }
+  std::vector<StateSet> copied;
+  for (std::size_t i = 0; i < sets.size(); ++i) copied.push_back({sets[i].name, &copies_[i]});
+  result_.waited_seconds = now_seconds() - begun;
+  task_ = base::BackgroundTask([this, state, copied = std::move(copied), wanted, model] {
+    run_write(state, copied, wanted, model);
+  });
+}
+
+void CheckpointWriter::run_write(const CheckpointState& state, const std::vector<StateSet>& sets,
+                                 Wanted wanted, std::size_t model) {
+  const double begun = now_seconds();
+  try {
+    if (wanted.numbered) {
+      result_.folder = save_checkpoint(run_, state, sets);
+      write_latest(run_, *result_.folder);
+      if (wanted.best) link_best(*result_.folder);
+      prune_checkpoints(run_, retention_.keep, retention_.keep_every);
+      save_run_model(run_, *sets[model].set, tokenizer_);
+    } else if (wanted.best) {
+      result_.folder = save_checkpoint(run_, state, sets, kBestCheckpoint);
+    }
+  } catch (const std::exception& error) {
+    result_.error = error.what();
+  }
+  result_.seconds = now_seconds() - begun;
+}
+
+void CheckpointWriter::wait() {
+  task_.wait();
+  if (!std::exchange(pending_, false)) return;
+  results_.push_back(std::exchange(result_, {}));
+}
+
+std::vector<WriteResult> CheckpointWriter::results() {
+  if (!task_.running()) wait();
+  return std::exchange(results_, {});
+}
+
+}  // namespace train
