@@ -12,6 +12,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cores=$(nproc)
 batch=${GPT2_CUDA_BATCH:-32}
+rm -f "$out"/{parts,build,check,bench,sanitizer,summary}.txt "$out/result.json"
 : >"$out/parts.txt"
 failed=0
 

@@ -22,10 +22,10 @@ template <int kHead>
 inline constexpr int kTilesOf = kHead == 64 ? 2 : 1;
 /// A block's own rows.
 template <int kHead>
-inline constexpr int kOwnOf = kAttentionWarps * kTilesOf<kHead> * 16;
+inline constexpr int kOwnOf = kAttentionWarps* kTilesOf<kHead> * 16;
 
-/// Rows of kHead bf16 in shared memory. The 16-byte pieces of row r lie permuted by r mod 8, so that
-/// eight rows' piece p are in different banks.
+/// Rows of kHead bf16 in shared memory. The 16-byte pieces of row r lie permuted by r mod 8, so
+/// that eight rows' piece p are in different banks.
 template <int kHead>
 struct Tile {
   Bf16* data;
@@ -34,7 +34,8 @@ struct Tile {
   }
 };
 
-/// Queues the copies of rows [first, first + rows) of a (T, kHead) matrix; rows from T on are zeros.
+/// Queues the copies of rows [first, first + rows) of a (T, kHead) matrix; rows from T on are
+/// zeros.
 template <int kHead, int kRows>
 __device__ inline void load_rows(Tile<kHead> to, const Bf16* from, std::size_t stride, int first,
                                  int length) {
@@ -46,10 +47,10 @@ __device__ inline void load_rows(Tile<kHead> to, const Bf16* from, std::size_t s
     const int row = at / kPieces;
     const int piece = at % kPieces;
     const bool exists = first + row < length;
-    gpu::copy_async_16(to.at(row, piece),
-                       from + static_cast<std::size_t>(exists ? first + row : 0) * stride +
-                           piece * 8,
-                       exists ? 16 : 0);
+    gpu::copy_async_16(
+        to.at(row, piece),
+        from + static_cast<std::size_t>(exists ? first + row : 0) * stride + piece * 8,
+        exists ? 16 : 0);
   }
 }
 
@@ -120,9 +121,8 @@ __device__ inline void write_rows(Bf16* to, std::size_t stride, Tile<kHead> stag
       GPU_UNROLL
       for (int half = 0; half < 2; ++half) {
         Bf16* place = stage.at(own + m * 16 + half * 8 + g, n) + 2 * t;
-        *reinterpret_cast<std::uint32_t*>(place) =
-            gpu::pack_bf16(sums[m][n][2 * half] * factor[m][half],
-                           sums[m][n][2 * half + 1] * factor[m][half]);
+        *reinterpret_cast<std::uint32_t*>(place) = gpu::pack_bf16(
+            sums[m][n][2 * half] * factor[m][half], sums[m][n][2 * half + 1] * factor[m][half]);
       }
     }
   }

@@ -1,7 +1,8 @@
-// Causal attention, backward, in two kernels: one by blocks of queries for dQ, one by blocks of keys
-// for dK and dV. Both recompute the probabilities from the forward's log-sum-exp (arXiv:2205.14135,
-// algorithm 4), so that every sum stays in registers, in an order of its own: seven products where
-// one kernel needs five, but no sums in memory, which would be f32 atomics or their traffic.
+// Causal attention, backward, in two kernels: one by blocks of queries for dQ, one by blocks of
+// keys for dK and dV. Both recompute the probabilities from the forward's log-sum-exp
+// (arXiv:2205.14135, algorithm 4), so that every sum stays in registers, in an order of its own:
+// seven products where one kernel needs five, but no sums in memory, which would be f32 atomics or
+// their traffic.
 //   p = exp(q k / sqrt(D) - lse), dp = dout v, ds = p (dp - delta), delta = dout out
 //   dq = sum ds k / sqrt(D), dk = sum ds q / sqrt(D), dv = sum p dout
 
@@ -19,10 +20,10 @@ constexpr int kPart = 32;
 
 /// Where one head of one sequence lies.
 struct Head {
-  std::size_t qkv;      // its q's first element; k and v follow C and 2 C later
-  std::size_t out;      // the same in (N, C)
-  std::size_t stats;    // in (B, H, T)
-  std::size_t stride;   // between rows of qkv
+  std::size_t qkv;     // its q's first element; k and v follow C and 2 C later
+  std::size_t out;     // the same in (N, C)
+  std::size_t stats;   // in (B, H, T)
+  std::size_t stride;  // between rows of qkv
   int channels;
 };
 template <int kHead>
@@ -54,7 +55,7 @@ __device__ inline void clear(Part<kTiles>& part) {
 // ---- dQ -----------------------------------------------------------------------------------------
 
 template <int kHead>
-constexpr std::size_t kSharedQ = sizeof(Bf16) * kHead * (2 * kOwnOf<kHead> + 4 * kOther);
+constexpr std::size_t kSharedQ = sizeof(Bf16) * kHead*(2 * kOwnOf<kHead> + 4 * kOther);
 
 /// part = left rows times rows [row, row + kPart) of the tile.
 template <int kHead, int kTiles>
@@ -92,8 +93,7 @@ __device__ inline void row_deltas(float (&delta)[kTiles][2], float* delta_out, c
       if (row < length) {
         GPU_UNROLL
         for (int i = 0; i < kHead / 32; ++i) {
-          const std::size_t at =
-              static_cast<std::size_t>(row) * channels + (i * 4 + lane % 4) * 8;
+          const std::size_t at = static_cast<std::size_t>(row) * channels + (i * 4 + lane % 4) * 8;
           float a[8], b[8];
           load8(a, dout + at);
           load8(b, out + at);
@@ -142,7 +142,9 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   Bf16* shared = gpu::dynamic_shared<Bf16>();
   const Tile<kHead> queries{shared};
   const Tile<kHead> douts{shared + kHead * kOwn};
-  const auto keys = [&](int j) { return Tile<kHead>{shared + kHead * (2 * kOwn + j % 2 * kOther)}; };
+  const auto keys = [&](int j) {
+    return Tile<kHead>{shared + kHead * (2 * kOwn + j % 2 * kOther)};
+  };
   const auto values = [&](int j) {
     return Tile<kHead>{shared + kHead * (2 * kOwn + (2 + j % 2) * kOther)};
   };
@@ -226,8 +228,8 @@ struct Stats {
   float delta[kOther];
 };
 template <int kHead>
-constexpr std::size_t kSharedK =
-    sizeof(Bf16) * kHead * (2 * kOwnOf<kHead> + 4 * kOther) + 2 * sizeof(Stats);
+constexpr std::size_t kSharedK = sizeof(Bf16) * kHead*(2 * kOwnOf<kHead> + 4 * kOther) +
+                                 2 * sizeof(Stats);
 
 /// part = the warp's own rows of `own_tile` times rows [row, row + kPart) of `tile`: transposed
 /// scores. The left operand is read again each time; registers hold dK and dV.

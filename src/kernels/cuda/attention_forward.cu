@@ -12,7 +12,7 @@ namespace {
 
 /// Bf16 of shared memory: the queries, then two tiles of keys, two of values.
 template <int kHead>
-constexpr std::size_t kShared = sizeof(Bf16) * kHead * (kOwnOf<kHead> + 4 * kOther);
+constexpr std::size_t kShared = sizeof(Bf16) * kHead*(kOwnOf<kHead> + 4 * kOther);
 
 /// What a warp keeps of its rows.
 template <int kHead, int kTiles>
@@ -22,7 +22,8 @@ struct Rows {
   float sum[kTiles][2];  // this lane's part
 };
 
-/// Turns a tile's raw scores into 2^(scale (score - top)) and brings what was summed to the new top.
+/// Turns a tile's raw scores into 2^(scale (score - top)) and brings what was summed to the new
+/// top.
 template <int kHead, int kTiles>
 __device__ inline void softmax_step(Rows<kHead, kTiles>& rows,
                                     float (&scores)[kTiles][kOther / 8][4], float scale) {
@@ -109,9 +110,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   constexpr int kOwn = kOwnOf<kHead>;
   Bf16* shared = gpu::dynamic_shared<Bf16>();
   const Tile<kHead> queries{shared};
-  const auto keys = [&](int j) {
-    return Tile<kHead>{shared + kHead * (kOwn + j % 2 * kOther)};
-  };
+  const auto keys = [&](int j) { return Tile<kHead>{shared + kHead * (kOwn + j % 2 * kOther)}; };
   const auto values = [&](int j) {
     return Tile<kHead>{shared + kHead * (kOwn + (2 + j % 2) * kOther)};
   };

@@ -2,9 +2,9 @@
 /// The one header that kernels include. Under nvcc it is CUDA; under a host compiler it plays the
 /// grid on the CPU (gpu_host.h), so that one kernel text runs under the sanitizers without a GPU.
 ///
-/// Law: a kernel uses only these names: threadIdx blockIdx blockDim gridDim, GPU_SHARED(name, type),
-/// dynamic_shared<T>(), GPU_UNROLL and the functions below. Warp operations are for whole warps: all
-/// 32 lanes take part. The host calls launch() and the memory functions.
+/// Law: a kernel uses only these names: threadIdx blockIdx blockDim gridDim, GPU_SHARED(name,
+/// type), dynamic_shared<T>(), GPU_UNROLL and the functions below. Warp operations are for whole
+/// warps: all 32 lanes take part. The host calls launch() and the memory functions.
 ///
 /// What both halves share is a reading of the PTX document: tests/kernels/cuda/wrappers_check.cu
 /// holds the matrix wrappers to layouts written down independently, first of all on a new device.
@@ -81,8 +81,8 @@ __device__ inline float divide_fast(float a, float b) { return __fdividef(a, b);
 
 // ---- asynchronous copies ------------------------------------------------------------------------
 
-/// Copies `bytes` (0..16) from global to shared memory and fills the rest of the 16 with zeros; both
-/// addresses are multiples of 16. Done after copy_wait.
+/// Copies `bytes` (0..16) from global to shared memory and fills the rest of the 16 with zeros;
+/// both addresses are multiples of 16. Done after copy_wait.
 __device__ inline void copy_async_16(void* shared, const void* global, int bytes = 16) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                    static_cast<unsigned>(__cvta_generic_to_shared(shared))),
@@ -143,7 +143,9 @@ inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shar
                                static_cast<int>(shared_bytes)),
           "cudaFuncSetAttribute");
   }
+  // clang-format off
   kernel<<<grid, block, shared_bytes, stream>>>(static_cast<P>(args)...);
+  // clang-format on
   check(cudaGetLastError(), "launch");
 }
 

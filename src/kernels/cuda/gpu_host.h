@@ -15,10 +15,10 @@
 #define __host__
 #define __launch_bounds__(...)
 #define GPU_UNROLL
-#define GPU_SHARED(name, ...)                              \
+#define GPU_SHARED(name, ...)                                \
   auto& name = kernels::gpu::static_shared<__VA_ARGS__>([] { \
-    static char key;                                       \
-    return &key;                                           \
+    static char key;                                         \
+    return &key;                                             \
   }())
 #define GPU_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 

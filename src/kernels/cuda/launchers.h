@@ -1,8 +1,8 @@
 #pragma once
 /// What the CUDA backend is made of: one function an operation, which queues kernels on a stream.
 ///
-/// Law: pointers are device memory, 16-byte aligned; nothing is allocated; every result has the same
-/// bits whatever the device's number of processors and the order of its blocks (no atomics on
+/// Law: pointers are device memory, 16-byte aligned; nothing is allocated; every result has the
+/// same bits whatever the device's number of processors and the order of its blocks (no atomics on
 /// floats; sums are split by shape). Legend and formulas are kernels/kernels.h's. A is f32 or bf16.
 /// C, D, Vp are multiples of 8 (16 bytes of bf16); where one is not, Error.
 ///
@@ -80,7 +80,8 @@ void column_sums(float* sums, const A* values, int rows, int columns, float* scr
 
 // ---- attention ----------------------------------------------------------------------------------
 
-/// Causal attention from the fused (N, 3C) layout; head size 64 or 128. out: (N, C), lse: (B, H, T).
+/// Causal attention from the fused (N, 3C) layout; head size 64 or 128. out: (N, C), lse: (B, H,
+/// T).
 void attention_forward(Bf16* out, float* lse, const Bf16* qkv, int batch, int length, int heads,
                        int head_size, Stream stream);
 /// dqkv: (N, 3C). delta: (B, H, T) f32 scratch, row sums of dout * out.
@@ -109,8 +110,8 @@ struct Clip {
 /// Doubles of scratch that clip_scale() takes.
 inline constexpr int kNormBlocks = 1024;
 /// The norm of `count` gradients, summed in f64 in a fixed order.
-void clip_scale(Clip* clip, const float* gradients, std::size_t count, float limit,
-                double* scratch, Stream stream);
+void clip_scale(Clip* clip, const float* gradients, std::size_t count, float limit, double* scratch,
+                Stream stream);
 
 /// Consecutive parameters of the flat arenas that decay alike.
 struct AdamSpan {

@@ -110,8 +110,8 @@ __global__ void __launch_bounds__(kBackwardThreads)
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int step = static_cast<int>(gridDim.x) * kBackwardWarps;
   float sums[kSums][kChunks][8] = {};
-  for (int n = static_cast<int>(blockIdx.x) * kBackwardWarps + static_cast<int>(threadIdx.x / 32); n < rows;
-       n += step) {
+  for (int n = static_cast<int>(blockIdx.x) * kBackwardWarps + static_cast<int>(threadIdx.x / 32);
+       n < rows; n += step) {
     const std::size_t start = static_cast<std::size_t>(n) * channels;
     const float mean = mean_in[n];
     const float rstd = rstd_in[n];
@@ -192,13 +192,20 @@ void require_channels(const char* what, int channels) {
 template <class Run>
 void with_chunks(int channels, Run run) {
   switch ((channels + 255) / 256) {
-    case 1: return run.template operator()<1>();
-    case 2: return run.template operator()<2>();
-    case 3: return run.template operator()<3>();
-    case 4: return run.template operator()<4>();
-    case 5: return run.template operator()<5>();
-    case 6: return run.template operator()<6>();
-    default: return run.template operator()<7>();
+    case 1:
+      return run.template operator()<1>();
+    case 2:
+      return run.template operator()<2>();
+    case 3:
+      return run.template operator()<3>();
+    case 4:
+      return run.template operator()<4>();
+    case 5:
+      return run.template operator()<5>();
+    case 6:
+      return run.template operator()<6>();
+    default:
+      return run.template operator()<7>();
   }
 }
 
@@ -230,12 +237,13 @@ void add_layernorm_backward(float* dres, A* dres_copy, float* dgain, float* dbia
   const int blocks = backward_blocks(rows);
   const std::size_t shared = sizeof(float) * kBackwardWarps * static_cast<std::size_t>(channels);
   with_chunks(channels, [&]<int kChunks>() {
-    gpu::launch(backward_rows<A, kChunks>, dim3(static_cast<unsigned>(blocks)), dim3(kBackwardThreads),
-                shared, stream, dres, dres_copy, scratch, dnormed, res, mean, rstd, gain, first,
-                rows, channels);
+    gpu::launch(backward_rows<A, kChunks>, dim3(static_cast<unsigned>(blocks)),
+                dim3(kBackwardThreads), shared, stream, dres, dres_copy, scratch, dnormed, res,
+                mean, rstd, gain, first, rows, channels);
   });
   gpu::launch(add_block_sums, dim3(static_cast<unsigned>((channels + 31) / 32), kSums),
-              dim3(kBackwardThreads), 0, stream, dgain, dbias, dbranch_bias, scratch, blocks, channels);
+              dim3(kBackwardThreads), 0, stream, dgain, dbias, dbranch_bias, scratch, blocks,
+              channels);
 }
 
 template void add_layernorm_forward(float*, float*, float*, float*, const float*, const float*,

@@ -90,8 +90,8 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void clip_scale(Clip* clip, const float* gradients, std::size_t count, float limit,
-                double* scratch, Stream stream) {
+void clip_scale(Clip* clip, const float* gradients, std::size_t count, float limit, double* scratch,
+                Stream stream) {
   gpu::launch(sum_squares, dim3(kNormBlocks), dim3(kThreads), 0, stream, scratch, gradients, count);
   gpu::launch(finish_norm, dim3(1), dim3(kThreads), 0, stream, clip, scratch, limit);
 }

@@ -23,9 +23,9 @@ enum class ProductEpilogue : std::uint8_t {
 };
 
 /// out (rows, columns) = left right, all row-major and dense.
-/// left lies as (rows, depth), or as (depth, rows) where left_transposed; right as (depth, columns),
-/// or as (columns, depth) where right_transposed. The three products of a linear layer with weight
-/// (K, M) and of the head with weight (M, K):
+/// left lies as (rows, depth), or as (depth, rows) where left_transposed; right as (depth,
+/// columns), or as (columns, depth) where right_transposed. The three products of a linear layer
+/// with weight (K, M) and of the head with weight (M, K):
 ///   out  = inp W        {N, M, K}                    or right_transposed
 ///   dinp = dout W^T     {N, K, M, right_transposed}  or plain
 ///   dW  += inp^T dout   {K, M, N, left_transposed, f32, accumulate}
@@ -61,7 +61,8 @@ class Products {
   /// caller's operands (with a copy of `out` where it accumulates) and the fastest is kept: that
   /// call waits for the device and takes memory for a moment. Which one wins can differ from run to
   /// run, and with it the order of sums; one choice gives the same bits every time.
-  /// bias: bf16 (columns). pre: bf16 (rows, columns), written by kBiasGelu, read by kGeluDerivative.
+  /// bias: bf16 (columns). pre: bf16 (rows, columns), written by kBiasGelu, read by
+  /// kGeluDerivative.
   void multiply(const ProductShape& shape, void* out, const Bf16* left, const Bf16* right,
                 const Bf16* bias = nullptr, Bf16* pre = nullptr);
   std::vector<ProductChoice> choices() const;

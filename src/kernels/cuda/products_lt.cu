@@ -14,7 +14,7 @@ namespace {
 
 void check(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  gpu::fail(std::string(what) + ": " + cublasGetStatusString(status));
+  gpu::fail(std::string(what) + ": " + cublasLtGetStatusString(status));
 }
 
 constexpr int kCandidates = 8;
@@ -164,9 +164,9 @@ struct Products::State {
     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                          &kWorkspaceBytes, sizeof kWorkspaceBytes);
     Candidates found{};
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-        handle, plan.product, plan.a, plan.b, plan.c, plan.c, preference, kCandidates,
-        found.results, &found.count);
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(handle, plan.product, plan.a, plan.b, plan.c, plan.c,
+                                       preference, kCandidates, found.results, &found.count);
     cublasLtMatmulPreferenceDestroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS) found.count = 0;
     return found;

@@ -42,8 +42,8 @@ __device__ inline T warp_sum(T value) {
   return value;
 }
 
-/// The sum over the block, in every thread. `partial` is shared, one T for each of the kWarps warps;
-/// whoever wrote it before has passed a barrier.
+/// The sum over the block, in every thread. `partial` is shared, one T for each of the kWarps
+/// warps; whoever wrote it before has passed a barrier.
 template <int kWarps, class T>
 __device__ inline T block_sum(T value, T* partial) {
   value = warp_sum(value);

@@ -125,12 +125,16 @@ void check_attention(const Shape& s, double deviation) {
 void check_shapes() {
   std::vector<Shape> shapes = {{1, 1, 1, 64}, {2, 17, 2, 64}, {1, 65, 1, 64}, {1, 33, 1, 128}};
   if (size() >= Size::kHost) {
-    shapes.insert(shapes.end(), {{1, 64, 2, 64}, {1, 128, 1, 64}, {2, 200, 1, 64}, {1, 130, 1, 128}});
+    shapes.insert(shapes.end(),
+                  {{1, 64, 2, 64}, {1, 128, 1, 64}, {2, 200, 1, 64}, {1, 130, 1, 128}});
   }
   if (size() == Size::kFull) {
-    shapes.insert(shapes.end(),
-                  {{2, 129, 3, 64}, {3, 255, 2, 64}, {1, 1024, 2, 64}, {2, 333, 2, 128},
-                   {1, 511, 1, 128}, {1, 1025, 1, 64}});
+    shapes.insert(shapes.end(), {{2, 129, 3, 64},
+                                 {3, 255, 2, 64},
+                                 {1, 1024, 2, 64},
+                                 {2, 333, 2, 128},
+                                 {1, 511, 1, 128},
+                                 {1, 1025, 1, 64}});
   }
   for (const Shape& s : shapes) check_attention(s, 1);
 }

@@ -95,7 +95,8 @@ double relative_error(const Device<T>& got, const std::vector<double>& want) {
 template <class T>
 bool same_bits(const Device<T>& a, const std::vector<T>& b) {
   const std::vector<T> got = a.host();
-  return got.size() == b.size() && __builtin_memcmp(got.data(), b.data(), b.size() * sizeof(T)) == 0;
+  return got.size() == b.size() &&
+         __builtin_memcmp(got.data(), b.data(), b.size() * sizeof(T)) == 0;
 }
 
 /// Limits of relative errors: of f32 sums, and of bf16 results (2^-9 a rounding).

@@ -81,8 +81,8 @@ bool run_case(const Entry& entry, std::vector<std::string>& json) {
   }
   const Seen worst = worst_of(state().seen);
   std::printf("%s %-28s %3zu comparisons, nearest to its limit: %s %.2e of %.2e %s\n",
-              passed ? "PASS" : "FAIL", entry.name.c_str(), state().seen.size(),
-              worst.what.c_str(), worst.error, worst.limit, thrown.c_str());
+              passed ? "PASS" : "FAIL", entry.name.c_str(), state().seen.size(), worst.what.c_str(),
+              worst.error, worst.limit, thrown.c_str());
   std::fflush(stdout);
   json.push_back(json_line(entry.name, passed, worst));
   return passed;
@@ -172,9 +172,7 @@ int run_all(int argc, char** argv) {
     } else if (key == "--seed") {
       options.seed = std::strtoull(value.c_str(), nullptr, 10);
     } else if (key == "--size") {
-      state().size = value == "small"  ? Size::kSmall
-                     : value == "host" ? Size::kHost
-                                       : Size::kFull;
+      state().size = value == "small" ? Size::kSmall : value == "host" ? Size::kHost : Size::kFull;
     } else {
       return usage(key.c_str());
     }

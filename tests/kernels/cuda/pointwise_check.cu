@@ -1,5 +1,5 @@
-// Everything but attention and products: embedding, LayerNorm, GELU, column sums, loss, norm, AdamW,
-// and generation's product.
+// Everything but attention and products: embedding, LayerNorm, GELU, column sums, loss, norm,
+// AdamW, and generation's product.
 
 #include <algorithm>
 #include <cmath>
@@ -263,8 +263,7 @@ void check_loss_shape(int rows, int vocab, int padded, double deviation) {
     total += losses[n];
     for (int v = 0; v < vocab; ++v) {
       dlogits[n * P + static_cast<std::size_t>(v)] =
-          static_cast<double>(scale) *
-          (std::exp(row[v] - top) / sum - (v == targets[n] ? 1 : 0));
+          static_cast<double>(scale) * (std::exp(row[v] - top) / sum - (v == targets[n] ? 1 : 0));
     }
   }
   Device<Bf16> d_logits(logits.stored);
@@ -297,7 +296,7 @@ const Case loss("softmax loss", check_loss);
 
 void check_clip() {
   for (const std::size_t count : {std::size_t{1}, std::size_t{1030}, std::size_t{300003}}) {
-    if (size() == Size::kSmall && count > 2000) continue;
+    if (size() == Size::kSmall && count != 1030) continue;  // 262,144 threads each
     const auto values = random_numbers<float>(count);
     double squared = 0;
     for (const double x : values.exact) squared += x * x;
@@ -305,6 +304,7 @@ void check_clip() {
     Device<cuda::Clip> clip(1);
     Device<double> scratch(cuda::kNormBlocks);
     for (const float limit : {0.0F, 0.5F, 1e9F}) {
+      if (size() == Size::kSmall && limit != 0.5F) continue;
       clip.poison();
       cuda::clip_scale(clip.data(), device_values.data(), count, limit, scratch.data(), {});
       const cuda::Clip got = clip.host()[0];
@@ -347,8 +347,8 @@ void check_adamw() {
             (1 - static_cast<double>(hyper.beta1)) * gradient;
     v1[i] = static_cast<double>(hyper.beta2) * v.exact[i] +
             (1 - static_cast<double>(hyper.beta2)) * gradient * gradient;
-    p1[i] = p.exact[i] * (1 - 1e-3 * decays[i]) -
-            1e-3 * m1[i] * 1.2 / (std::sqrt(v1[i] * 1.3) + 1e-8);
+    p1[i] =
+        p.exact[i] * (1 - 1e-3 * decays[i]) - 1e-3 * m1[i] * 1.2 / (std::sqrt(v1[i] * 1.3) + 1e-8);
   }
   Device<float> d_p(p.stored), d_m(m.stored), d_v(v.stored), d_g(g.stored);
   Device<Bf16> copies(n);
@@ -389,8 +389,8 @@ void check_decode_linear() {
       Device<Bf16> d_inp(inp.stored), d_weight(weight.stored);
       cuda::decode_linear(out.data(), d_inp.data(), d_weight.data(), d_bias.data(), rows, inputs,
                           outputs, {});
-      see("K" + std::to_string(inputs) + " rows " + std::to_string(rows),
-          relative_error(out, want), kF32Limit);
+      see("K" + std::to_string(inputs) + " rows " + std::to_string(rows), relative_error(out, want),
+          kF32Limit);
     }
   }
 }
