@@ -577,17 +577,6 @@ void Reference<A>::do_adamw_step(View parameter, ConstView gradient, View m, Vie
   renew(parameter, copies, average);
 }
 
-template <class A>
-void Reference<A>::renew(View parameter, const PackedWeight* copies, const Average& average) {
-  if (copies != nullptr) do_pack_weight(*copies, parameter);
-  if (average.values.empty()) return;
-  for (std::int64_t i = 0; i < parameter.elements(); ++i) {
-    const double mean = load(average.values.f32(), i);
-    const double p = load(parameter.f32(), i);
-    store(average.values.f32(), i, mean + (1.0 - average.decay) * (p - mean));
-  }
-}
-
 template class Reference<float>;
 template class Reference<Bf16>;
 

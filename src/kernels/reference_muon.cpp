@@ -1,4 +1,5 @@
-// The reference's Muon: the door's formula in double, a matrix at a time.
+// The reference's Muon: the door's formula in double, a matrix at a time; and what both optimizers
+// renew beside a parameter.
 
 #include <algorithm>
 #include <cmath>
@@ -108,6 +109,20 @@ std::size_t Reference<A>::do_muon_workspace_bytes(std::int64_t rows, std::int64_
          sizeof(double);
 }
 
+template <class A>
+void Reference<A>::renew(View parameter, const PackedWeight* copies, const Average& average) {
+  if (copies != nullptr) do_pack_weight(*copies, parameter);
+  if (average.values.empty()) return;
+  for (std::int64_t i = 0; i < parameter.elements(); ++i) {
+    float& kept = average.values.f32()[i];
+    const auto mean = static_cast<double>(kept);
+    const auto p = static_cast<double>(parameter.f32()[i]);
+    kept = static_cast<float>(mean + (1.0 - average.decay) * (p - mean));
+  }
+}
+
+template void Reference<float>::renew(View, const PackedWeight*, const Average&);
+template void Reference<Bf16>::renew(View, const PackedWeight*, const Average&);
 template void Reference<float>::do_muon_step(View, ConstView, View, const Muon&,
                                              const PackedWeight*, const Average&);
 template void Reference<Bf16>::do_muon_step(View, ConstView, View, const Muon&, const PackedWeight*,

@@ -126,7 +126,8 @@ std::optional<std::string> Trainer::State::space_warning() {
       *options.keep_every > 0 ? plan.steps / *options.keep_every : std::int64_t{0};
   // One more is being written before the oldest goes, the best one is another, and the model.
   const std::int64_t kept = keep == 0 ? all : std::min(all, keep + forever + 1);
-  const std::uint64_t needed = one * static_cast<std::uint64_t>(kept + 1) + m.bytes();
+  const std::uint64_t needed =
+      one * static_cast<std::uint64_t>(kept + 1) + model->parameters().bytes();
   std::uint64_t held = 0;  // by those that will be replaced
   for (const Checkpoint& old : list_checkpoints(out)) held += is_checkpoint(old.folder) ? one : 0;
   const std::uint64_t free = base::free_disk_bytes(out) + held;
