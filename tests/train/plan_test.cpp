@@ -53,6 +53,8 @@ TEST(Plan, MakesEveryOptionEffective) {
   o.freeze = {"mlp"};
   o.lora_rank = 1;
   o.lora_alpha = 1;
+  o.eval_tasks = {"task=file"};
+  o.evaluate_every = o.eval_limit = 1;
   o.max_seconds = 1;
   o.resume = true;
   for_each_option([&](const char* name, auto member, OnResume) {
@@ -299,8 +301,8 @@ TEST(Plan, EvaluatesWhereThereAreTasks) {
   const Plan plan = plan_of(o, 1'000'000);
   EXPECT_EQ(plan.evaluate_every, plan.sample_every);
   EXPECT_GT(plan.evaluate_every, 0);
-  for (const auto& [member, name] : {std::pair{&Options::evaluate_every, "eval-every"},
-                                     {&Options::eval_limit, "eval-limit"}}) {
+  for (const auto& [member, name] :
+       {std::pair{&Options::evaluate_every, "eval-every"}, {&Options::eval_limit, "eval-limit"}}) {
     Options alone;
     alone.*member = 3;
     EXPECT_EQ(refusal(alone),
