@@ -72,6 +72,9 @@ TEST_F(ConfigFile, ReadsBackEveryOption) {
   o.spike_window = 116;
   o.spike_z = 4.5;
   o.spike_rollback = 17;
+  o.freeze = {"mlp", "h.0.*"};
+  o.lora_rank = 18;
+  o.lora_alpha = 19;
   o.seed = 0xffffffffffffffffULL;
   o.threads = 14;
   for_each_option([&](const char* name, auto member, OnResume) {

@@ -50,6 +50,9 @@ TEST(Plan, MakesEveryOptionEffective) {
   o.init = o.out = "x";
   o.data = base::Path("x");
   o.epochs = 1;
+  o.freeze = {"mlp"};
+  o.lora_rank = 1;
+  o.lora_alpha = 1;
   o.max_seconds = 1;
   o.resume = true;
   for_each_option([&](const char* name, auto member, OnResume) {
