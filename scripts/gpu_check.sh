@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Builds the CUDA kernels with nvcc alone (no CMake, no packages) and runs their cases, the memory
+# and race checkers, and the benchmarks on this machine's device.
+# usage: scripts/gpu_check.sh [FOLDER]     results in FOLDER (default build/gpu_check):
+#   summary.txt  a line a part, then the tables    result.json  the same for programs
+# Each part has its own time limit, so that one that hangs leaves the others theirs. Exit code 1 if
+# any part failed. GPT2_CUDA_BATCH: sequences of the benchmarks (32).
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=$(mkdir -p "${1:-build/gpu_check}" && cd "${1:-build/gpu_check}" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cores=$(nproc)
+batch=${GPT2_CUDA_BATCH:-32}
+rm -f "$out"/{parts,build,check,bench,sanitizer,summary}.txt "$out/result.json"
+: >"$out/parts.txt"
+failed=0
+
+# part NAME SECONDS LOG COMMAND...
+part() {
+  local name=$1 limit=$2 log=$out/$3 start=$EPOCHREALTIME code=0
+  shift 3
+  timeout --kill-after=5 "$limit" "$@" >>"$log" 2>&1 || code=$?
+  [[ $code -eq 0 ]] || failed=1
+  printf '%-12s %-8s code %3d %7.1f s\n' "$name" "$([[ $code -eq 0 ]] && echo ok || echo FAILED)" \
+    "$code" "$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')" |
+    tee -a "$out/parts.txt"
+  return $code
+}
+
+# cuBLASLt: beside nvcc, or in Python's packages.
+find_cublas() {
+  local root
+  for root in "$(dirname "$(dirname "$(command -v nvcc)")")" /usr/local/cuda \
+    $(python3 -c 'import nvidia, glob; [print(d) for p in nvidia.__path__ for d in glob.glob(p + "/cu13") + glob.glob(p + "/cublas")]' 2>/dev/null); do
+    [[ -f $root/include/cublasLt.h ]] || continue
+    cublas_include=$root/include
+    for cublas_library in "$root"/lib64/libcublasLt.so "$root"/lib/libcublasLt.so \
+      "$root"/lib64/libcublasLt.so.13 "$root"/lib/libcublasLt.so.13; do
+      [[ -e $cublas_library ]] && return 0
+    done
+  done
+  echo "gpu_check: cublasLt.h or libcublasLt not found" | tee -a "$out/build.txt"
+  return 1
+}
+
+build() {
+  local flags=(-std=c++20 -O3 -lineinfo -Isrc -Itests/kernels/cuda "-I$cublas_include"
+    -gencode "arch=compute_90a,code=sm_90a" -Xptxas -v)
+  printf '%s\0' src/kernels/cuda/*.cu tests/kernels/cuda/*.cu tests/kernels/cuda/check_main.cpp \
+    bench/cuda/*.cu |
+    xargs -0 -P "$cores" -I{} sh -c \
+      'o=$1/$(basename "$2").o; f=$2; shift 2; nvcc "$@" -x cu -c "$f" -o "$o"' sh "$work" {} \
+      "${flags[@]}" || return 1
+  local link=("$cublas_library" -Xlinker "-rpath=$(dirname "$cublas_library")")
+  local kernels=()
+  for file in src/kernels/cuda/*.cu; do kernels+=("$work/$(basename "$file").o"); done
+  nvcc -o "$work/cuda_check" "${kernels[@]}" "$work"/*_check.cu.o "$work/check_main.cpp.o" \
+    "${link[@]}" &&
+    nvcc -o "$work/cuda_bench" "${kernels[@]}" "$work/cuda_bench.cu.o" "${link[@]}"
+}
+export -f build
+sanitizer() {
+  compute-sanitizer --error-exitcode 3 "$@"
+}
+export -f sanitizer
+
+nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --format=csv,noheader \
+  >"$out/device.txt" 2>&1
+if find_cublas; then
+  export cublas_include cublas_library work cores
+  part build 120 build.txt bash -c build && built=1 || built=0
+else
+  built=0 failed=1
+fi
+if [[ $built -eq 1 ]]; then
+  # The wrappers alone first: nothing else means anything where they are wrong.
+  part wrappers 20 check.txt "$work/cuda_check" --only wrapper
+  part check 60 check.txt "$work/cuda_check" --json "$work/check.json"
+  part bench 60 bench.txt "$work/cuda_bench" --batch "$batch" --json "$work/bench.json"
+  if command -v compute-sanitizer >/dev/null; then
+    part memcheck 45 sanitizer.txt bash -c \
+      'for only in wrapper attention embedding layernorm gelu sums loss norm adamw decode; do
+         sanitizer --tool memcheck "$work/cuda_check" --size small --only $only || exit 1; done'
+    part racecheck 45 sanitizer.txt bash -c \
+      'for only in wrapper attention layernorm loss; do
+         sanitizer --tool racecheck "$work/cuda_check" --size small --only $only || exit 1; done'
+  else
+    echo "sanitizers   missing" | tee -a "$out/parts.txt"
+  fi
+fi
+{
+  cat "$out/device.txt" "$out/parts.txt"
+  echo
+  cat "$out/check.txt" "$out/bench.txt" 2>/dev/null
+} >"$out/summary.txt"
+WORK=$work OUT_FOLDER=$out python3 - <<'PYTHON'
+import json, os
+from pathlib import Path
+work, out = Path(os.environ["WORK"]), Path(os.environ["OUT_FOLDER"])
+def lines(path, read):
+    return read(path.read_text()) if path.is_file() else None
+result = {
+    "device": (out / "device.txt").read_text().strip(),
+    "parts": (out / "parts.txt").read_text().splitlines(),
+    "check": lines(work / "check.json", json.loads),
+    "bench": lines(work / "bench.json", lambda t: [json.loads(x) for x in t.splitlines()]),
+}
+(out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+PYTHON
+rm -f "$out/device.txt" "$out/parts.txt"
+exit $failed

@@ -1,0 +1,119 @@
+// The head's loss: log-softmax of a row of logits and its gradient, in place.
+
+#include <string>
+
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/vector.h"
+
+namespace kernels::cuda {
+namespace {
+
+constexpr int kThreads = 512;
+constexpr int kWarps = kThreads / 32;
+constexpr float kLog2E = 1.4426950409F;
+constexpr float kLowest = -3.0e38F;  // below every logit, and finite: differences are never NaN
+
+/// A maximum and the sum of 2^(log2(e) (x - maximum)) over some logits.
+struct Softmax {
+  float top;
+  float sum;
+};
+__device__ inline Softmax join(Softmax a, Softmax b) {
+  const float top = fmaxf(a.top, b.top);
+  return {top, a.sum * gpu::exp2_fast((a.top - top) * kLog2E) +
+                   b.sum * gpu::exp2_fast((b.top - top) * kLog2E)};
+}
+
+/// Over the first `vocab` logits of a row, joined in a fixed order, the same bits in every thread.
+__device__ inline Softmax row_softmax(const Bf16* row, int vocab, int padded_vocab) {
+  GPU_SHARED(partial, Softmax[kWarps]);
+  Softmax mine{kLowest, 0};
+  for (int v = static_cast<int>(threadIdx.x) * 8; v < padded_vocab; v += kThreads * 8) {
+    float x[8];
+    load8(x, row + v);
+    float top = mine.top;
+    GPU_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      if (v + i >= vocab) x[i] = -INFINITY;
+      top = fmaxf(top, x[i]);
+    }
+    float sum = mine.sum * gpu::exp2_fast((mine.top - top) * kLog2E);
+    GPU_UNROLL
+    for (int i = 0; i < 8; ++i) sum += gpu::exp2_fast((x[i] - top) * kLog2E);
+    mine = {top, sum};
+  }
+  GPU_UNROLL
+  for (unsigned mask = 16; mask != 0; mask /= 2) {
+    const Softmax other{gpu::shuffle_xor(mine.top, mask), gpu::shuffle_xor(mine.sum, mask)};
+    mine = join(mine, other);
+  }
+  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = mine;
+  gpu::sync_threads();
+  Softmax all = partial[0];
+  for (int w = 1; w < kWarps; ++w) all = join(all, partial[w]);
+  return all;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    loss_rows(float* losses, Bf16* logits, const std::int32_t* targets, int vocab, int padded_vocab,
+              float scale, bool with_gradient) {
+  const int n = static_cast<int>(blockIdx.x);
+  Bf16* row = logits + static_cast<std::size_t>(n) * padded_vocab;
+  const int target = targets[n];
+  if (target < 0) {  // the whole block
+    if (threadIdx.x == 0) losses[n] = 0;
+    const float zeros[8] = {};
+    for (int v = static_cast<int>(threadIdx.x) * 8; with_gradient && v < padded_vocab;
+         v += kThreads * 8) {
+      store8(row + v, zeros);
+    }
+    return;
+  }
+  const float target_logit = gpu::to_float(row[target]);
+  const Softmax all = row_softmax(row, vocab, padded_vocab);  // a barrier: row[target] was read
+  if (threadIdx.x == 0) losses[n] = logf(all.sum) - (target_logit - all.top);
+  if (!with_gradient) return;
+  const float factor = scale / all.sum;
+  for (int v = static_cast<int>(threadIdx.x) * 8; v < padded_vocab; v += kThreads * 8) {
+    float x[8];
+    load8(x, row + v);
+    GPU_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      x[i] = gpu::exp2_fast((x[i] - all.top) * kLog2E) * factor;
+      if (v + i == target) x[i] -= scale;
+      if (v + i >= vocab) x[i] = 0;
+    }
+    store8(row + v, x);
+  }
+}
+
+constexpr int kSumThreads = 1024;
+
+__global__ void __launch_bounds__(kSumThreads)
+    sum_values(double* total, const float* values, int count, bool add) {
+  GPU_SHARED(partial, double[kSumThreads / 32]);
+  double sum = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kSumThreads) {
+    sum += static_cast<double>(values[i]);
+  }
+  sum = block_sum<kSumThreads / 32>(sum, partial);
+  if (threadIdx.x == 0) *total = add ? *total + sum : sum;
+}
+
+}  // namespace
+
+void softmax_loss(float* losses, Bf16* logits, const std::int32_t* targets, int rows, int vocab,
+                  int padded_vocab, float scale, bool with_gradient, Stream stream) {
+  if (padded_vocab % kVector != 0 || vocab < 1 || vocab > padded_vocab) {
+    gpu::fail("softmax_loss: the padded vocabulary must be a multiple of 8 and hold the " +
+              std::to_string(vocab) + " tokens, got " + std::to_string(padded_vocab));
+  }
+  gpu::launch(loss_rows, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, losses,
+              logits, targets, vocab, padded_vocab, scale, with_gradient);
+}
+
+void sum_losses(double* total, const float* values, int count, bool add, Stream stream) {
+  gpu::launch(sum_values, dim3(1), dim3(kSumThreads), 0, stream, total, values, count, add);
+}
+
+}  // namespace kernels::cuda

@@ -1,0 +1,75 @@
+#pragma once
+/// Dense products in bf16 with f32 accumulation. On a device cuBLASLt computes them
+/// (products_lt.cu); the tests bring a plain one for the host.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/gpu.h"
+
+namespace kernels::cuda {
+
+using gpu::Bf16;
+using gpu::Stream;
+
+/// What happens to a product before it is stored as bf16.
+enum class ProductEpilogue : std::uint8_t {
+  kNone,
+  kBias,            ///< + bias[column]
+  kBiasGelu,        ///< + bias[column]: that is stored in `pre`; then GELU
+  kGeluDerivative,  ///< times GELU'(pre)
+};
+
+/// out (rows, columns) = left right, all row-major and dense.
+/// left lies as (rows, depth), or as (depth, rows) where left_transposed; right as (depth,
+/// columns), or as (columns, depth) where right_transposed. The three products of a linear layer
+/// with weight (K, M) and of the head with weight (M, K):
+///   out  = inp W        {N, M, K}                    or right_transposed
+///   dinp = dout W^T     {N, K, M, right_transposed}  or plain
+///   dW  += inp^T dout   {K, M, N, left_transposed, f32, accumulate}
+struct ProductShape {
+  int rows = 0;
+  int columns = 0;
+  int depth = 0;
+  bool left_transposed = false;
+  bool right_transposed = false;
+  bool f32_out = false;     ///< out is f32, else bf16
+  bool accumulate = false;  ///< out += (f32_out only)
+  ProductEpilogue epilogue = ProductEpilogue::kNone;
+  bool operator==(const ProductShape&) const = default;
+};
+
+/// What was chosen for a shape.
+struct ProductChoice {
+  ProductShape shape;
+  int tried = 0;            ///< algorithms that were timed
+  double microseconds = 0;  ///< of the fastest; 0 where nothing was measured
+  bool fused = true;        ///< the epilogue is the product's; else a kernel after it
+};
+
+/// Not copyable; one caller at a time. Rows, columns and depth are multiples of 8.
+class Products {
+ public:
+  explicit Products(Stream stream);
+  ~Products();
+  Products(const Products&) = delete;
+  Products& operator=(const Products&) = delete;
+
+  /// Queues out = left right. At a shape's first call the library's candidates are timed on the
+  /// caller's operands (with a copy of `out` where it accumulates) and the fastest is kept: that
+  /// call waits for the device and takes memory for a moment. Which one wins can differ from run to
+  /// run, and with it the order of sums; one choice gives the same bits every time.
+  /// bias: bf16 (columns). pre: bf16 (rows, columns), written by kBiasGelu, read by
+  /// kGeluDerivative.
+  void multiply(const ProductShape& shape, void* out, const Bf16* left, const Bf16* right,
+                const Bf16* bias = nullptr, Bf16* pre = nullptr);
+  std::vector<ProductChoice> choices() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kernels::cuda

@@ -1,0 +1,269 @@
+// Products through cuBLASLt. It speaks of column-major matrices: a row-major out = left right is
+// there out^T = right^T left^T, so that "A" is our right and "B" our left operand, and a bias along
+// its rows is ours along columns.
+
+#include <cublasLt.h>
+
+#include <algorithm>
+
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/products.h"
+
+namespace kernels::cuda {
+namespace {
+
+void check(cublasStatus_t status, const char* what) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  gpu::fail(std::string(what) + ": " + cublasLtGetStatusString(status));
+}
+
+constexpr int kCandidates = 8;
+constexpr int kTimedRuns = 3;
+constexpr std::size_t kWorkspaceBytes = std::size_t{64} << 20;
+
+/// Descriptors of one shape, and the algorithm that won.
+struct Plan {
+  ProductChoice choice;
+  cublasLtMatmulDesc_t product = nullptr;
+  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+  cublasLtMatmulAlgo_t algorithm{};
+
+  Plan() = default;
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+  ~Plan() { clear(); }
+  void clear() {
+    if (product != nullptr) cublasLtMatmulDescDestroy(product);
+    for (cublasLtMatrixLayout_t* layout : {&a, &b, &c}) {
+      if (*layout != nullptr) cublasLtMatrixLayoutDestroy(*layout);
+      *layout = nullptr;
+    }
+    product = nullptr;
+  }
+};
+
+template <class T>
+void set(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t attribute, const T& value) {
+  check(cublasLtMatmulDescSetAttribute(product, attribute, &value, sizeof value),
+        "cublasLtMatmulDescSetAttribute");
+}
+
+cublasLtMatrixLayout_t layout_of(cudaDataType_t type, int stored_rows, int stored_columns) {
+  cublasLtMatrixLayout_t layout = nullptr;
+  check(cublasLtMatrixLayoutCreate(&layout, type, static_cast<std::uint64_t>(stored_columns),
+                                   static_cast<std::uint64_t>(stored_rows), stored_columns),
+        "cublasLtMatrixLayoutCreate");
+  return layout;
+}
+
+bool has_bias(ProductEpilogue epilogue) {
+  return epilogue == ProductEpilogue::kBias || epilogue == ProductEpilogue::kBiasGelu;
+}
+bool has_pre(ProductEpilogue epilogue) {
+  return epilogue == ProductEpilogue::kBiasGelu || epilogue == ProductEpilogue::kGeluDerivative;
+}
+
+cublasLtEpilogue_t epilogue_of(ProductEpilogue epilogue) {
+  switch (epilogue) {
+    case ProductEpilogue::kBias:
+      return CUBLASLT_EPILOGUE_BIAS;
+    case ProductEpilogue::kBiasGelu:
+      return CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+    case ProductEpilogue::kGeluDerivative:
+      return CUBLASLT_EPILOGUE_DGELU;
+    case ProductEpilogue::kNone:
+      break;
+  }
+  return CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+/// What is left of an epilogue for the product where GELU is a kernel after it.
+ProductEpilogue without_gelu(ProductEpilogue epilogue) {
+  return has_bias(epilogue) ? ProductEpilogue::kBias : ProductEpilogue::kNone;
+}
+
+void describe(Plan& plan, const ProductShape& s, ProductEpilogue epilogue) {
+  plan.clear();
+  check(cublasLtMatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+        "cublasLtMatmulDescCreate");
+  const cublasOperation_t plain = CUBLAS_OP_N;
+  const cublasOperation_t transposed = CUBLAS_OP_T;
+  set(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, s.right_transposed ? transposed : plain);
+  set(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, s.left_transposed ? transposed : plain);
+  set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(epilogue));
+  if (has_pre(epilogue)) {
+    set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, std::int64_t{s.columns});
+  }
+  plan.a = s.right_transposed ? layout_of(CUDA_R_16BF, s.columns, s.depth)
+                              : layout_of(CUDA_R_16BF, s.depth, s.columns);
+  plan.b = s.left_transposed ? layout_of(CUDA_R_16BF, s.depth, s.rows)
+                             : layout_of(CUDA_R_16BF, s.rows, s.depth);
+  plan.c = layout_of(s.f32_out ? CUDA_R_32F : CUDA_R_16BF, s.rows, s.columns);
+}
+
+/// Where a product's operands are.
+struct Operands {
+  void* out;
+  const Bf16* left;
+  const Bf16* right;
+  const Bf16* bias;
+  Bf16* pre;
+};
+
+void point(const Plan& plan, ProductEpilogue epilogue, const Operands& at) {
+  if (has_bias(epilogue)) {
+    set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(at.bias));
+  }
+  if (has_pre(epilogue)) {
+    set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, static_cast<void*>(at.pre));
+  }
+}
+
+/// The library's proposals. Not a vector: nvcc 13.0 breaks on one of this unnamed struct.
+struct Candidates {
+  cublasLtMatmulHeuristicResult_t results[kCandidates];
+  int count = 0;
+};
+
+/// Device memory for the time of a block.
+struct Scratch {
+  explicit Scratch(std::size_t bytes) : data(gpu::allocate_bytes(bytes)) {}
+  ~Scratch() { gpu::release(data); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  void* data;
+};
+
+}  // namespace
+
+struct Products::State {
+  explicit State(Stream on) : stream(on), workspace(kWorkspaceBytes) {
+    check(cublasLtCreate(&handle), "cublasLtCreate");
+    gpu::check(cudaEventCreate(&begin), "cudaEventCreate");
+    gpu::check(cudaEventCreate(&end), "cudaEventCreate");
+  }
+  ~State() {
+    plans.clear();
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    cublasLtDestroy(handle);
+  }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
+  cublasStatus_t run(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Operands& at) {
+    const float one = 1;
+    const float beta = plan.choice.shape.accumulate ? 1.0F : 0.0F;
+    return cublasLtMatmul(handle, plan.product, &one, at.right, plan.a, at.left, plan.b, &beta,
+                          at.out, plan.c, at.out, plan.c, &algorithm, workspace.data,
+                          kWorkspaceBytes, stream);
+  }
+  Candidates candidates(const Plan& plan) {
+    cublasLtMatmulPreference_t preference = nullptr;
+    check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
+    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                         &kWorkspaceBytes, sizeof kWorkspaceBytes);
+    Candidates found{};
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(handle, plan.product, plan.a, plan.b, plan.c, plan.c,
+                                       preference, kCandidates, found.results, &found.count);
+    cublasLtMatmulPreferenceDestroy(preference);
+    if (status != CUBLAS_STATUS_SUCCESS) found.count = 0;
+    return found;
+  }
+  /// Microseconds of one run, or a negative number where the algorithm does not run.
+  double time(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Operands& at) {
+    if (run(plan, algorithm, at) != CUBLAS_STATUS_SUCCESS) return -1;
+    gpu::check(cudaEventRecord(begin, stream), "cudaEventRecord");
+    for (int i = 0; i < kTimedRuns; ++i) run(plan, algorithm, at);
+    gpu::check(cudaEventRecord(end, stream), "cudaEventRecord");
+    gpu::check(cudaEventSynchronize(end), "product");
+    float milliseconds = 0;
+    gpu::check(cudaEventElapsedTime(&milliseconds, begin, end), "cudaEventElapsedTime");
+    return static_cast<double>(milliseconds) * 1e3 / kTimedRuns;
+  }
+  /// Times the library's candidates; false where it has none.
+  bool choose(Plan& plan, ProductEpilogue epilogue, const Operands& at) {
+    const ProductShape& s = plan.choice.shape;
+    describe(plan, s, epilogue);
+    point(plan, epilogue, at);
+    const std::size_t bytes = static_cast<std::size_t>(s.rows) *
+                              static_cast<std::size_t>(s.columns) * (s.f32_out ? 4 : 2);
+    const Scratch copy(s.accumulate ? bytes : 0);
+    Operands to = at;
+    if (s.accumulate) {
+      gpu::fill_bytes(copy.data, 0, bytes, stream);
+      to.out = copy.data;
+    }
+    double best = -1;
+    plan.choice.tried = 0;
+    const Candidates found = candidates(plan);
+    for (int i = 0; i < found.count; ++i) {
+      const double microseconds = time(plan, found.results[i].algo, to);
+      if (microseconds < 0) continue;
+      ++plan.choice.tried;
+      if (best >= 0 && microseconds >= best) continue;
+      best = microseconds;
+      plan.algorithm = found.results[i].algo;
+    }
+    plan.choice.microseconds = std::max(best, 0.0);
+    return best >= 0;
+  }
+  Plan& plan_of(const ProductShape& shape, const Operands& at) {
+    for (const auto& plan : plans) {
+      if (plan->choice.shape == shape) return *plan;
+    }
+    auto plan = std::make_unique<Plan>();
+    plan->choice.shape = shape;
+    if (!choose(*plan, shape.epilogue, at)) {
+      plan->choice.fused = false;
+      if (!choose(*plan, without_gelu(shape.epilogue), at)) {
+        gpu::fail("product: cuBLASLt has no algorithm for " + std::to_string(shape.rows) + " x " +
+                  std::to_string(shape.columns) + " x " + std::to_string(shape.depth));
+      }
+    }
+    plans.push_back(std::move(plan));
+    return *plans.back();
+  }
+
+  Stream stream;
+  Scratch workspace;
+  cublasLtHandle_t handle = nullptr;
+  cudaEvent_t begin = nullptr, end = nullptr;
+  std::vector<std::unique_ptr<Plan>> plans;
+};
+
+Products::Products(Stream stream) : state_(std::make_unique<State>(stream)) {}
+Products::~Products() = default;
+
+void Products::multiply(const ProductShape& shape, void* out, const Bf16* left, const Bf16* right,
+                        const Bf16* bias, Bf16* pre) {
+  if (shape.accumulate && !shape.f32_out) gpu::fail("product: only f32 results accumulate");
+  Operands at{out, left, right, bias, pre};
+  Plan& plan = state_->plan_of(shape, at);
+  if (plan.choice.fused) {
+    point(plan, shape.epilogue, at);
+    return check(state_->run(plan, plan.algorithm, at), "cublasLtMatmul");
+  }
+  const bool gelu = shape.epilogue == ProductEpilogue::kBiasGelu;
+  if (gelu) at.out = pre;  // the sum goes there, and GELU of it to out
+  point(plan, without_gelu(shape.epilogue), at);
+  check(state_->run(plan, plan.algorithm, at), "cublasLtMatmul");
+  const std::size_t count =
+      static_cast<std::size_t>(shape.rows) * static_cast<std::size_t>(shape.columns);
+  auto* values = static_cast<Bf16*>(out);
+  if (gelu) {
+    gelu_forward(values, static_cast<const Bf16*>(pre), count, state_->stream);
+  } else {
+    gelu_backward(values, static_cast<const Bf16*>(values), static_cast<const Bf16*>(pre), count,
+                  state_->stream);
+  }
+}
+
+std::vector<ProductChoice> Products::choices() const {
+  std::vector<ProductChoice> all;
+  for (const auto& plan : state_->plans) all.push_back(plan->choice);
+  return all;
+}
+
+}  // namespace kernels::cuda

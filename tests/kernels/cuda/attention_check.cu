@@ -1,0 +1,185 @@
+// Attention, forward and backward, of training and of generation.
+
+#include <cmath>
+
+#include "check.h"
+#include "kernels/cuda/launchers.h"
+
+namespace check {
+namespace {
+
+using namespace kernels;  // cuda::, gpu::
+
+struct Shape {
+  int batch, length, heads, head_size;
+  std::string text() const {
+    return "B" + std::to_string(batch) + " T" + std::to_string(length) + " H" +
+           std::to_string(heads) + " D" + std::to_string(head_size);
+  }
+  std::size_t rows() const { return static_cast<std::size_t>(batch) * length; }
+  std::size_t channels() const { return static_cast<std::size_t>(heads) * head_size; }
+};
+
+struct Truth {
+  std::vector<double> out, lse, dqkv;
+};
+
+/// One head of one sequence, as the formulas say, in double.
+void one_head(Truth& truth, const std::vector<double>& qkv, const std::vector<double>& dout,
+              const Shape& s, int b, int h) {
+  const std::size_t C = s.channels();
+  const auto T = static_cast<std::size_t>(s.length);
+  const auto D = static_cast<std::size_t>(s.head_size);
+  const std::size_t row0 = b * T;
+  const auto in = [&](std::size_t t, std::size_t part) {
+    return &qkv[(row0 + t) * 3 * C + part * C + h * D];
+  };
+  const auto gradient = [&](std::size_t t, std::size_t part) {
+    return &truth.dqkv[(row0 + t) * 3 * C + part * C + h * D];
+  };
+  const double root = 1 / std::sqrt(static_cast<double>(s.head_size));
+  std::vector<double> p(T), dp(T);
+  for (std::size_t t = 0; t < T; ++t) {
+    double top = -INFINITY, sum = 0, mean = 0;
+    double* out = &truth.out[(row0 + t) * C + h * D];
+    const double* above = &dout[(row0 + t) * C + h * D];
+    for (std::size_t j = 0; j <= t; ++j) {
+      p[j] = dp[j] = 0;
+      for (std::size_t d = 0; d < D; ++d) {
+        p[j] += in(t, 0)[d] * in(j, 1)[d] * root;
+        dp[j] += above[d] * in(j, 2)[d];
+      }
+      top = std::max(top, p[j]);
+    }
+    for (std::size_t j = 0; j <= t; ++j) sum += p[j] = std::exp(p[j] - top);
+    truth.lse[(static_cast<std::size_t>(b) * s.heads + h) * T + t] = top + std::log(sum);
+    for (std::size_t j = 0; j <= t; ++j) mean += (p[j] /= sum) * dp[j];
+    for (std::size_t j = 0; j <= t; ++j) {
+      const double ds = p[j] * (dp[j] - mean) * root;
+      for (std::size_t d = 0; d < D; ++d) {
+        out[d] += p[j] * in(j, 2)[d];
+        gradient(t, 0)[d] += ds * in(j, 1)[d];
+        gradient(j, 1)[d] += ds * in(t, 0)[d];
+        gradient(j, 2)[d] += p[j] * above[d];
+      }
+    }
+  }
+}
+
+Truth truth_of(const std::vector<double>& qkv, const std::vector<double>& dout, const Shape& s) {
+  Truth truth{std::vector<double>(dout.size(), 0),
+              std::vector<double>(s.rows() * static_cast<std::size_t>(s.heads), 0),
+              std::vector<double>(qkv.size(), 0)};
+  for (int b = 0; b < s.batch; ++b) {
+    for (int h = 0; h < s.heads; ++h) one_head(truth, qkv, dout, s, b, h);
+  }
+  return truth;
+}
+
+/// `part` of q, k, v out of (N, 3C).
+std::vector<double> part_of(const std::vector<double>& qkv, std::size_t channels,
+                            std::size_t part) {
+  std::vector<double> values;
+  for (std::size_t i = 0; i < qkv.size(); ++i) {
+    if (i / channels % 3 == part) values.push_back(qkv[i]);
+  }
+  return values;
+}
+
+/// `deviation` of q and k: 4 makes the softmax pick few keys, with scores of some 16.
+void check_attention(const Shape& s, double deviation) {
+  auto qkv = random_numbers<Bf16>(s.rows() * 3 * s.channels(), 0, deviation);
+  const auto dout = random_numbers<Bf16>(s.rows() * s.channels());
+  const Truth truth = truth_of(qkv.exact, dout.exact, s);
+  Device<Bf16> device_qkv(qkv.stored), out(dout.exact.size()), device_dout(dout.stored);
+  Device<Bf16> dqkv(qkv.exact.size());
+  Device<float> lse(truth.lse.size()), delta(truth.lse.size());
+  cuda::attention_forward(out.data(), lse.data(), device_qkv.data(), s.batch, s.length, s.heads,
+                          s.head_size, {});
+  const std::string at = s.text() + " ";
+  see(at + "out", relative_error(out, truth.out), kBf16Limit);
+  see(at + "lse", relative_error(lse, truth.lse), 1e-5);
+  const auto backward = [&] {
+    cuda::attention_backward(dqkv.data(), delta.data(), device_dout.data(), device_qkv.data(),
+                             out.data(), lse.data(), s.batch, s.length, s.heads, s.head_size, {});
+  };
+  backward();
+  const std::vector<double> got = as_doubles(dqkv.host());
+  const char* const names[] = {"dq", "dk", "dv"};
+  for (std::size_t part = 0; part < 3; ++part) {
+    // A single key has no gradient of scores but rounding.
+    const std::vector<double> want = part_of(truth.dqkv, s.channels(), part);
+    if (s.length == 1 && part < 2) {
+      see(at + names[part] + " of one key", relative_error(part_of(got, s.channels(), part), want),
+          0.2 * deviation * std::sqrt(static_cast<double>(want.size())));
+    } else {
+      see(at + names[part], relative_error(part_of(got, s.channels(), part), want), 1e-2);
+    }
+  }
+  const std::vector<Bf16> first = dqkv.host();
+  dqkv.poison();
+  backward();
+  see(at + "same bits twice", same_bits(dqkv, first) ? 0 : 1, 0);
+}
+
+void check_shapes() {
+  std::vector<Shape> shapes = {{1, 1, 1, 64}, {2, 17, 2, 64}, {1, 65, 1, 64}, {1, 33, 1, 128}};
+  if (size() >= Size::kHost) {
+    shapes.insert(shapes.end(),
+                  {{1, 64, 2, 64}, {1, 128, 1, 64}, {2, 200, 1, 64}, {1, 130, 1, 128}});
+  }
+  if (size() == Size::kFull) {
+    shapes.insert(shapes.end(), {{2, 129, 3, 64},
+                                 {3, 255, 2, 64},
+                                 {1, 1024, 2, 64},
+                                 {2, 333, 2, 128},
+                                 {1, 511, 1, 128},
+                                 {1, 1025, 1, 64}});
+  }
+  for (const Shape& s : shapes) check_attention(s, 1);
+}
+const Case all_shapes("attention: shapes", check_shapes);
+
+void check_sharp() { check_attention({1, size() == Size::kSmall ? 66 : 190, 1, 64}, 4); }
+const Case sharp("attention: large scores", check_sharp);
+
+void check_decode() {
+  std::vector<Shape> shapes = {{2, 9, 2, 64}, {1, 40, 1, 128}};
+  if (size() == Size::kFull) shapes.insert(shapes.end(), {{3, 1024, 12, 64}, {1, 777, 5, 128}});
+  for (const Shape& s : shapes) {
+    const std::size_t C = s.channels();
+    const auto D = static_cast<std::size_t>(s.head_size);
+    const auto T = static_cast<std::size_t>(s.length);
+    const auto q = random_numbers<Bf16>(static_cast<std::size_t>(s.batch) * C);
+    const auto k = random_numbers<Bf16>(s.rows() * C);
+    const auto v = random_numbers<Bf16>(s.rows() * C);
+    std::vector<std::int32_t> lengths;
+    for (int b = 0; b < s.batch; ++b) lengths.push_back(b == 0 ? s.length : 1 + below(s.length));
+    std::vector<double> want(q.exact.size(), 0), p(T);
+    for (std::size_t bh = 0; bh < static_cast<std::size_t>(s.batch) * s.heads; ++bh) {
+      const auto count = static_cast<std::size_t>(lengths[bh / s.heads]);
+      double sum = 0;
+      for (std::size_t j = 0; j < count; ++j) {
+        p[j] = 0;
+        for (std::size_t d = 0; d < D; ++d) {
+          p[j] += q.exact[bh * D + d] * k.exact[(bh * T + j) * D + d];
+        }
+        sum += p[j] = std::exp(p[j] / std::sqrt(static_cast<double>(D)));
+      }
+      for (std::size_t j = 0; j < count; ++j) {
+        for (std::size_t d = 0; d < D; ++d) {
+          want[bh * D + d] += p[j] / sum * v.exact[(bh * T + j) * D + d];
+        }
+      }
+    }
+    Device<Bf16> out(want.size()), dq(q.stored), dk(k.stored), dv(v.stored);
+    Device<std::int32_t> device_lengths(lengths);
+    cuda::decode_attention(out.data(), dq.data(), dk.data(), dv.data(), device_lengths.data(),
+                           s.batch, s.heads, s.length, s.head_size, {});
+    see(s.text(), relative_error(out, want), kBf16Limit);
+  }
+}
+const Case decode("attention: decode", check_decode);
+
+}  // namespace
+}  // namespace check

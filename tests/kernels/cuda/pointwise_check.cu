@@ -1,0 +1,400 @@
+// Everything but attention and products: embedding, LayerNorm, GELU, column sums, loss, norm,
+// AdamW, and generation's product.
+
+#include <algorithm>
+#include <cmath>
+
+#include "check.h"
+#include "kernels/cuda/launchers.h"
+
+namespace check {
+namespace {
+
+using namespace kernels;  // cuda::, gpu::
+
+std::vector<double> zeros(std::size_t n) { return std::vector<double>(n, 0); }
+template <class T>
+double limit_of() {
+  return sizeof(T) == 2 ? kBf16Limit : kF32Limit;
+}
+template <class T>
+const char* name_of() {
+  return sizeof(T) == 2 ? " bf16" : " f32";
+}
+
+// ---- embedding ----------------------------------------------------------------------------------
+
+void check_embedding_shape(int batch, int length, int channels, int vocab) {
+  const std::string at = "B" + std::to_string(batch) + " T" + std::to_string(length) + " C" +
+                         std::to_string(channels) + " ";
+  const int rows = batch * length;
+  const auto C = static_cast<std::size_t>(channels);
+  const auto N = static_cast<std::size_t>(rows);
+  const int first_position = 2;
+  std::vector<std::int32_t> ids;
+  for (int n = 0; n < rows; ++n) ids.push_back(n % 3 == 0 ? vocab - 1 : below(vocab));
+  const auto wte = random_numbers<float>(static_cast<std::size_t>(vocab) * C);
+  const auto wpe = random_numbers<float>(static_cast<std::size_t>(length + first_position) * C);
+  const auto dx = random_numbers<float>(N * C);
+  std::vector<double> x = zeros(N * C), dwte = wte.exact, dwpe = wpe.exact;
+  for (std::size_t i = 0; i < N * C; ++i) {
+    const std::size_t n = i / C;
+    const std::size_t token = static_cast<std::size_t>(ids[n]) * C + i % C;
+    const std::size_t t = n % static_cast<std::size_t>(length);
+    x[i] = wte.exact[token] + wpe.exact[(t + first_position) * C + i % C];
+    dwte[token] += dx.exact[i];
+    dwpe[t * C + i % C] += dx.exact[i];
+  }
+  Device<std::int32_t> device_ids(ids);
+  Device<float> device_x(N * C), device_wte(wte.stored), device_wpe(wpe.stored),
+      device_dx(dx.stored);
+  cuda::embed_forward(device_x.data(), device_ids.data(), device_wte.data(), device_wpe.data(),
+                      rows, channels, length, first_position, {});
+  see(at + "x", relative_error(device_x, x), kF32Limit);
+  std::vector<std::int32_t> order(N), starts(N + 1);
+  const int count = cuda::group_rows(order.data(), starts.data(), ids.data(), rows, vocab);
+  Device<std::int32_t> device_order(order), device_starts(starts);
+  // The gradients begin with the tables' values: they are added to.
+  cuda::embed_backward(device_wte.data(), device_wpe.data(), device_dx.data(), device_ids.data(),
+                       {device_order.data(), device_starts.data(), count}, rows, channels, length,
+                       {});
+  see(at + "dwte", relative_error(device_wte, dwte), kF32Limit);
+  see(at + "dwpe", relative_error(device_wpe, dwpe), kF32Limit);
+}
+void check_embedding() {
+  check_embedding_shape(2, 5, 8, 11);
+  check_embedding_shape(3, 33, 520, 50);
+  if (size() == Size::kFull) check_embedding_shape(4, 1024, 768, 50257);
+}
+const Case embedding("embedding", check_embedding);
+
+// ---- LayerNorm ----------------------------------------------------------------------------------
+
+template <class A>
+void check_layernorm_shape(int rows, int channels, double mean_of_rows) {
+  const std::string at =
+      "N" + std::to_string(rows) + " C" + std::to_string(channels) + name_of<A>() + " ";
+  const auto N = static_cast<std::size_t>(rows);
+  const auto C = static_cast<std::size_t>(channels);
+  const auto res_in = random_numbers<float>(N * C, mean_of_rows);
+  const auto branch = random_numbers<A>(N * C);
+  const auto dnormed = random_numbers<A>(N * C);
+  const auto dres = random_numbers<float>(N * C);
+  const auto gain = random_numbers<float>(C, 1, 0.2), bias = random_numbers<float>(C);
+  const auto sums0 = random_numbers<float>(C);
+  std::vector<double> res = zeros(N * C), normed = res, mean = zeros(N), rstd = mean;
+  std::vector<double> dres_add = dres.exact, dres_first = zeros(N * C);
+  std::vector<double> dgain = sums0.exact, dbias = dgain, dbranch = dgain;
+  for (std::size_t n = 0; n < N; ++n) {
+    const auto at_row = [&](std::size_t c) { return n * C + c; };
+    double squares = 0, mean_g = 0, mean_gu = 0;
+    for (std::size_t c = 0; c < C; ++c) {
+      res[at_row(c)] = res_in.exact[at_row(c)] + branch.exact[at_row(c)];
+      res[at_row(c)] = static_cast<double>(static_cast<float>(res[at_row(c)]));  // as it is stored
+      mean[n] += res[at_row(c)] / static_cast<double>(C);
+    }
+    for (std::size_t c = 0; c < C; ++c) squares += std::pow(res[at_row(c)] - mean[n], 2);
+    rstd[n] = 1 / std::sqrt(squares / static_cast<double>(C) + 1e-5);
+    const auto unit = [&](std::size_t c) { return (res[at_row(c)] - mean[n]) * rstd[n]; };
+    for (std::size_t c = 0; c < C; ++c) {
+      normed[at_row(c)] = unit(c) * gain.exact[c] + bias.exact[c];
+      const double g = dnormed.exact[at_row(c)] * gain.exact[c];
+      mean_g += g / static_cast<double>(C);
+      mean_gu += g * unit(c) / static_cast<double>(C);
+      dgain[c] += dnormed.exact[at_row(c)] * unit(c);
+      dbias[c] += dnormed.exact[at_row(c)];
+    }
+    for (std::size_t c = 0; c < C; ++c) {
+      const double g = dnormed.exact[at_row(c)] * gain.exact[c];
+      dres_first[at_row(c)] = rstd[n] * (g - mean_g - unit(c) * mean_gu);
+      dres_add[at_row(c)] += dres_first[at_row(c)];
+      dbranch[c] += dres_add[at_row(c)];
+    }
+  }
+  Device<float> d_in(res_in.stored), d_res(N * C), d_mean(N), d_rstd(N), d_gain(gain.stored),
+      d_bias(bias.stored);
+  Device<A> d_branch(branch.stored), d_normed(N * C), d_dnormed(dnormed.stored), d_copy(N * C);
+  cuda::add_layernorm_forward(d_res.data(), d_normed.data(), d_mean.data(), d_rstd.data(),
+                              d_in.data(), d_branch.data(), d_gain.data(), d_bias.data(), rows,
+                              channels, {});
+  const double spread = 1 + std::abs(mean_of_rows);  // what f32 leaves of a row far from zero
+  see(at + "res", relative_error(d_res, res), kF32Limit);
+  see(at + "normed", relative_error(d_normed, normed), limit_of<A>() + 1e-6 * spread);
+  see(at + "mean", relative_error(d_mean, mean), 1e-5 * spread);
+  see(at + "rstd", relative_error(d_rstd, rstd), 1e-5);
+  // Without a branch, from the sum: the same.
+  const std::vector<A> with_branch = d_normed.host();
+  d_normed.poison();
+  cuda::add_layernorm_forward(d_res.data(), d_normed.data(), d_mean.data(), d_rstd.data(),
+                              d_res.data(), static_cast<const A*>(nullptr), d_gain.data(),
+                              d_bias.data(), rows, channels, {});
+  see(at + "no branch", same_bits(d_normed, with_branch) ? 0 : 1, 0);
+
+  Device<float> d_dres(dres.stored), d_dgain(sums0.stored), d_dbias(sums0.stored),
+      d_dbranch(sums0.stored);
+  Device<float> scratch(cuda::layernorm_scratch_floats(rows, channels));
+  cuda::add_layernorm_backward(d_dres.data(), d_copy.data(), d_dgain.data(), d_dbias.data(),
+                               d_dbranch.data(), d_dnormed.data(), d_res.data(), d_mean.data(),
+                               d_rstd.data(), d_gain.data(), false, scratch.data(), rows, channels,
+                               {});
+  const double f32 = 2 * kF32Limit * spread;
+  see(at + "dres", relative_error(d_dres, dres_add), f32);
+  see(at + "dres copy", relative_error(d_copy, dres_add), limit_of<A>() + f32);
+  see(at + "dgain", relative_error(d_dgain, dgain), 5 * f32);
+  see(at + "dbias", relative_error(d_dbias, dbias), 5 * f32);
+  see(at + "dbranch bias", relative_error(d_dbranch, dbranch), 5 * f32);
+  d_dres.poison();  // `first` writes without reading
+  cuda::add_layernorm_backward(d_dres.data(), static_cast<A*>(nullptr), d_dgain.data(),
+                               d_dbias.data(), static_cast<float*>(nullptr), d_dnormed.data(),
+                               d_res.data(), d_mean.data(), d_rstd.data(), d_gain.data(), true,
+                               scratch.data(), rows, channels, {});
+  see(at + "dres first", relative_error(d_dres, dres_first), 1e-5 * spread);
+}
+void check_layernorm() {
+  check_layernorm_shape<Bf16>(1, 16, 0);
+  check_layernorm_shape<float>(9, 40, 0);
+  check_layernorm_shape<Bf16>(13, 768, 0);
+  if (size() == Size::kSmall) return;
+  check_layernorm_shape<Bf16>(11, 1600, 0);
+  check_layernorm_shape<float>(10, 264, 100);
+  for (const int channels : {512, 1024, 1280, 1536, 1792}) {
+    check_layernorm_shape<Bf16>(6, channels, 0);
+  }
+  if (size() == Size::kFull) check_layernorm_shape<Bf16>(8191, 768, 0);
+}
+const Case layernorm("layernorm", check_layernorm);
+
+// ---- GELU, column sums --------------------------------------------------------------------------
+
+double gelu_slope(double z, double& value) {
+  const double scale = std::sqrt(2 / M_PI);
+  const double t = std::tanh(scale * (z + 0.044715 * z * z * z));
+  value = 0.5 * z * (1 + t);
+  return 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * scale * (1 + 3 * 0.044715 * z * z);
+}
+template <class A>
+void check_gelu_of() {
+  const std::size_t count = size() == Size::kFull ? 1000008 : 1000 - 1000 % 8;
+  auto pre = random_numbers<A>(count, 0, 3);
+  const auto dout = random_numbers<A>(count);
+  const float far[] = {-1e4F, 1e4F, -30, 30, 0, -0.0F};
+  for (std::size_t i = 0; i < 6; ++i) {
+    if constexpr (sizeof(A) == 2) {
+      pre.stored[i] = round_bf16(static_cast<double>(far[i]));
+      pre.exact[i] = static_cast<double>(to_f32(pre.stored[i]));
+    } else {
+      pre.stored[i] = far[i];
+      pre.exact[i] = static_cast<double>(far[i]);
+    }
+  }
+  std::vector<double> out = zeros(count), dpre = out;
+  for (std::size_t i = 0; i < count; ++i) {
+    dpre[i] = gelu_slope(pre.exact[i], out[i]) * dout.exact[i];
+  }
+  Device<A> d_out(count), d_pre(pre.stored), d_dout(dout.stored);
+  cuda::gelu_forward(d_out.data(), d_pre.data(), count, {});
+  std::vector<double> got = as_doubles(d_out.host());
+  see(std::string("far") + name_of<A>(),
+      relative_error({got.begin(), got.begin() + 6}, {out.begin(), out.begin() + 6}),
+      limit_of<A>());
+  got.erase(got.begin(), got.begin() + 6);
+  see(std::string("out") + name_of<A>(), relative_error(got, {out.begin() + 6, out.end()}),
+      limit_of<A>());
+  cuda::gelu_backward(d_dout.data(), d_dout.data(), d_pre.data(), count, {});  // in place
+  see(std::string("dpre") + name_of<A>(), relative_error(d_dout, dpre), limit_of<A>());
+}
+void check_gelu() {
+  check_gelu_of<Bf16>();
+  check_gelu_of<float>();
+}
+const Case gelu("gelu", check_gelu);
+
+void check_column_sums() {
+  std::vector<std::pair<int, int>> shapes = {{1, 8}, {13, 264}, {515, 72}};
+  if (size() == Size::kFull) shapes.insert(shapes.end(), {{4099, 3072}, {1025, 2304}});
+  for (const auto& [rows, columns] : shapes) {
+    const auto C = static_cast<std::size_t>(columns);
+    const auto values = random_numbers<Bf16>(static_cast<std::size_t>(rows) * C, 0.1);
+    const auto old = random_numbers<float>(C);
+    std::vector<double> want = old.exact;
+    for (std::size_t i = 0; i < values.exact.size(); ++i) want[i % C] += values.exact[i];
+    Device<float> sums(old.stored), scratch(cuda::column_sums_scratch_floats(rows, columns));
+    Device<Bf16> device_values(values.stored);
+    cuda::column_sums(sums.data(), device_values.data(), rows, columns, scratch.data(), {});
+    see(std::to_string(rows) + " x " + std::to_string(columns), relative_error(sums, want),
+        2 * kF32Limit);
+  }
+}
+const Case sums("column sums", check_column_sums);
+
+void check_convert() {
+  const auto x = random_numbers<float>(808);
+  std::vector<double> want;
+  for (const double value : x.exact) want.push_back(static_cast<double>(to_f32(round_bf16(value))));
+  Device<float> inp(x.stored);
+  Device<Bf16> out(808);
+  cuda::convert_to_bf16(out.data(), inp.data(), 808, {});
+  see("bits", relative_error(out, want), 0);
+}
+const Case convert("convert", check_convert);
+
+// ---- loss ---------------------------------------------------------------------------------------
+
+void check_loss_shape(int rows, int vocab, int padded, double deviation) {
+  const std::string at = "V" + std::to_string(vocab) + " ";
+  const auto N = static_cast<std::size_t>(rows);
+  const auto P = static_cast<std::size_t>(padded);
+  const float scale = 1.0F / static_cast<float>(rows);
+  auto logits = random_numbers<Bf16>(N * P, -3, deviation);
+  std::vector<std::int32_t> targets;
+  std::vector<double> losses = zeros(N), dlogits = zeros(N * P);
+  double total = 0;
+  for (std::size_t n = 0; n < N; ++n) {
+    targets.push_back(n % 4 == 1 ? -1 : n % 4 == 2 ? vocab - 1 : below(vocab));
+    for (auto v = static_cast<std::size_t>(vocab); v < P; ++v) {
+      logits.stored[n * P + v] = {0x7FC0};  // NaN: padding takes no part
+    }
+    if (targets[n] < 0) continue;
+    const double* row = &logits.exact[n * P];
+    const double top = *std::max_element(row, row + vocab);
+    double sum = 0;
+    for (int v = 0; v < vocab; ++v) sum += std::exp(row[v] - top);
+    losses[n] = top + std::log(sum) - row[targets[n]];
+    total += losses[n];
+    for (int v = 0; v < vocab; ++v) {
+      dlogits[n * P + static_cast<std::size_t>(v)] =
+          static_cast<double>(scale) * (std::exp(row[v] - top) / sum - (v == targets[n] ? 1 : 0));
+    }
+  }
+  Device<Bf16> d_logits(logits.stored);
+  Device<float> d_losses(N);
+  Device<std::int32_t> d_targets(targets);
+  Device<double> d_total(1);
+  cuda::softmax_loss(d_losses.data(), d_logits.data(), d_targets.data(), rows, vocab, padded, scale,
+                     false, {});
+  see(at + "losses", relative_error(d_losses, losses), 3 * kF32Limit);
+  see(at + "untouched", same_bits(d_logits, logits.stored) ? 0 : 1, 0);
+  d_losses.poison();
+  cuda::softmax_loss(d_losses.data(), d_logits.data(), d_targets.data(), rows, vocab, padded, scale,
+                     true, {});
+  see(at + "losses again", relative_error(d_losses, losses), 3 * kF32Limit);
+  see(at + "dlogits", relative_error(d_logits, dlogits), kBf16Limit);
+  cuda::sum_losses(d_total.data(), d_losses.data(), rows, false, {});
+  cuda::sum_losses(d_total.data(), d_losses.data(), rows, true, {});
+  see(at + "sum", std::abs(d_total.host()[0] / (2 * total) - 1), kF32Limit);
+}
+void check_loss() {
+  check_loss_shape(5, 13, 16, 1);
+  check_loss_shape(6, 5000, 5056, 2);
+  if (size() == Size::kSmall) return;
+  check_loss_shape(4, 4096, 4096, 30);
+  if (size() == Size::kFull) check_loss_shape(67, 50257, 50304, 2);
+}
+const Case loss("softmax loss", check_loss);
+
+// ---- optimizer ----------------------------------------------------------------------------------
+
+void check_clip() {
+  for (const std::size_t count : {std::size_t{1}, std::size_t{1030}, std::size_t{300003}}) {
+    if (size() == Size::kSmall && count != 1030) continue;  // 262,144 threads each
+    const auto values = random_numbers<float>(count);
+    double squared = 0;
+    for (const double x : values.exact) squared += x * x;
+    Device<float> device_values(values.stored);
+    Device<cuda::Clip> clip(1);
+    Device<double> scratch(cuda::kNormBlocks);
+    for (const float limit : {0.0F, 0.5F, 1e9F}) {
+      if (size() == Size::kSmall && limit != 0.5F) continue;
+      clip.poison();
+      cuda::clip_scale(clip.data(), device_values.data(), count, limit, scratch.data(), {});
+      const cuda::Clip got = clip.host()[0];
+      const double norm = std::sqrt(squared);
+      const double want = limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1;
+      see("squared norm", std::abs(got.squared_norm / squared - 1), 1e-12);
+      see("norm", std::abs(static_cast<double>(got.norm) / norm - 1), 1e-6);
+      see("scale", std::abs(static_cast<double>(got.scale) / want - 1), 1e-6);
+    }
+  }
+}
+const Case clip("gradient norm", check_clip);
+
+void check_adamw() {
+  // Runs that decay and do not; one longer than a span, one of a length not a multiple of four.
+  const std::size_t lengths[] = {20000, 8, 768, 1003};
+  std::vector<cuda::AdamSpan> spans;
+  std::vector<double> decays;
+  std::int64_t first = 0;
+  for (const std::size_t length : lengths) {
+    const float decay = spans.size() % 2 == 0 ? 0.1F : 0.0F;
+    for (std::size_t done = 0; done < length; done += cuda::kAdamSpan) {
+      const std::size_t count = std::min<std::size_t>(length - done, cuda::kAdamSpan);
+      spans.push_back({first, static_cast<std::int32_t>(count), decay});
+      decays.insert(decays.end(), count, static_cast<double>(decay));
+      first += static_cast<std::int64_t>(count);
+    }
+  }
+  const std::size_t n = decays.size();
+  const auto p = random_numbers<float>(n), m = random_numbers<float>(n),
+             g = random_numbers<float>(n);
+  auto v = random_numbers<float>(n);
+  for (std::size_t i = 0; i < n; ++i) v.stored[i] = static_cast<float>(v.exact[i] *= v.exact[i]);
+  const cuda::AdamHyper hyper{1e-3F, 0.9F, 0.95F, 1e-8F, 1.2F, 1.3F};
+  const cuda::Clip scale{0, 0, 0.5F};
+  std::vector<double> p1 = zeros(n), m1 = p1, v1 = p1;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double gradient = g.exact[i] * 0.5;
+    m1[i] = static_cast<double>(hyper.beta1) * m.exact[i] +
+            (1 - static_cast<double>(hyper.beta1)) * gradient;
+    v1[i] = static_cast<double>(hyper.beta2) * v.exact[i] +
+            (1 - static_cast<double>(hyper.beta2)) * gradient * gradient;
+    p1[i] =
+        p.exact[i] * (1 - 1e-3 * decays[i]) - 1e-3 * m1[i] * 1.2 / (std::sqrt(v1[i] * 1.3) + 1e-8);
+  }
+  Device<float> d_p(p.stored), d_m(m.stored), d_v(v.stored), d_g(g.stored);
+  Device<Bf16> copies(n);
+  Device<cuda::AdamSpan> d_spans(spans);
+  Device<cuda::AdamHyper> d_hyper(std::vector<cuda::AdamHyper>{hyper});
+  Device<cuda::Clip> d_scale(std::vector<cuda::Clip>{scale});
+  cuda::adamw_step(d_p.data(), copies.data(), d_m.data(), d_v.data(), d_g.data(), d_spans.data(),
+                   static_cast<int>(spans.size()), d_hyper.data(), d_scale.data(), {});
+  see("p", relative_error(d_p, p1), kF32Limit);
+  see("m", relative_error(d_m, m1), kF32Limit);
+  see("v", relative_error(d_v, v1), kF32Limit);
+  std::vector<double> rounded;
+  for (const float x : d_p.host()) rounded.push_back(to_f32(round_bf16(static_cast<double>(x))));
+  see("copies' bits", relative_error(copies, rounded), 0);
+}
+const Case adamw("adamw", check_adamw);
+
+// ---- generation ---------------------------------------------------------------------------------
+
+void check_decode_linear() {
+  std::vector<std::pair<int, int>> shapes = {{8, 1}, {264, 37}};
+  if (size() == Size::kFull) shapes.insert(shapes.end(), {{768, 2304}, {3072, 768}});
+  for (const auto& [inputs, outputs] : shapes) {
+    for (int rows = 1; rows <= cuda::kDecodeRows; ++rows) {
+      const auto K = static_cast<std::size_t>(inputs);
+      const auto M = static_cast<std::size_t>(outputs);
+      const auto inp = random_numbers<Bf16>(static_cast<std::size_t>(rows) * K);
+      const auto weight = random_numbers<Bf16>(M * K);
+      const auto bias = random_numbers<float>(M);
+      std::vector<double> want = zeros(static_cast<std::size_t>(rows) * M);
+      for (std::size_t i = 0; i < want.size(); ++i) {
+        want[i] = bias.exact[i % M];
+        for (std::size_t k = 0; k < K; ++k) {
+          want[i] += inp.exact[i / M * K + k] * weight.exact[i % M * K + k];
+        }
+      }
+      Device<float> out(want.size()), d_bias(bias.stored);
+      Device<Bf16> d_inp(inp.stored), d_weight(weight.stored);
+      cuda::decode_linear(out.data(), d_inp.data(), d_weight.data(), d_bias.data(), rows, inputs,
+                          outputs, {});
+      see("K" + std::to_string(inputs) + " rows " + std::to_string(rows), relative_error(out, want),
+          kF32Limit);
+    }
+  }
+}
+const Case decode_linear("decode linear", check_decode_linear);
+
+}  // namespace
+}  // namespace check

@@ -1,0 +1,115 @@
+// Products: transpositions, epilogues and accumulation as products.h states them.
+
+#include <array>
+#include <cmath>
+
+#include "check.h"
+#include "kernels/cuda/products.h"
+
+namespace check {
+namespace {
+
+using namespace kernels;  // cuda::, gpu::
+using cuda::ProductEpilogue;
+using cuda::ProductShape;
+
+double gelu_of(double z, double& slope) {
+  const double scale = std::sqrt(2 / M_PI);
+  const double t = std::tanh(scale * (z + 0.044715 * z * z * z));
+  slope = 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * scale * (1 + 3 * 0.044715 * z * z);
+  return 0.5 * z * (1 + t);
+}
+
+struct Inputs {
+  Numbers<Bf16> left, right, bias, pre;
+  Numbers<float> old;
+};
+
+/// The product in double, and what kBiasGelu stores beside it.
+void want_of(const ProductShape& s, const Inputs& in, std::vector<double>& out,
+             std::vector<double>& pre) {
+  const auto R = static_cast<std::size_t>(s.rows), M = static_cast<std::size_t>(s.columns),
+             K = static_cast<std::size_t>(s.depth);
+  for (std::size_t i = 0; i < R; ++i) {
+    for (std::size_t j = 0; j < M; ++j) {
+      double sum = 0;
+      for (std::size_t k = 0; k < K; ++k) {
+        sum += in.left.exact[s.left_transposed ? k * R + i : i * K + k] *
+               in.right.exact[s.right_transposed ? j * K + k : k * M + j];
+      }
+      double slope = 0;
+      const std::size_t at = i * M + j;
+      if (s.accumulate) sum += in.old.exact[at];
+      if (s.epilogue == ProductEpilogue::kBias || s.epilogue == ProductEpilogue::kBiasGelu) {
+        sum += in.bias.exact[j];
+      }
+      pre[at] = sum;
+      if (s.epilogue == ProductEpilogue::kBiasGelu) sum = gelu_of(sum, slope);
+      if (s.epilogue == ProductEpilogue::kGeluDerivative) {
+        gelu_of(in.pre.exact[at], slope);
+        sum *= slope;
+      }
+      out[at] = sum;
+    }
+  }
+}
+
+void check_product(cuda::Products& products, const ProductShape& s, const char* what) {
+  const auto R = static_cast<std::size_t>(s.rows), M = static_cast<std::size_t>(s.columns),
+             K = static_cast<std::size_t>(s.depth);
+  const double deviation = 1 / std::sqrt(static_cast<double>(s.depth));
+  const Inputs in{random_numbers<Bf16>(R * K), random_numbers<Bf16>(K * M, 0, deviation),
+                  random_numbers<Bf16>(M), random_numbers<Bf16>(R * M),
+                  random_numbers<float>(R * M)};
+  std::vector<double> want(R * M), want_pre(R * M);
+  want_of(s, in, want, want_pre);
+  Device<Bf16> left(in.left.stored), right(in.right.stored), bias(in.bias.stored),
+      pre(in.pre.stored), out(R * M);
+  Device<float> out_f32(in.old.stored);
+  if (s.epilogue == ProductEpilogue::kBiasGelu) pre.poison();
+  if (!s.accumulate) out_f32.poison();
+  void* to = s.f32_out ? static_cast<void*>(out_f32.data()) : out.data();
+  const bool biased =
+      s.epilogue == ProductEpilogue::kBias || s.epilogue == ProductEpilogue::kBiasGelu;
+  products.multiply(s, to, left.data(), right.data(), biased ? bias.data() : nullptr, pre.data());
+  const std::string at = std::string(what) + " " + std::to_string(s.rows) + " x " +
+                         std::to_string(s.columns) + " x " + std::to_string(s.depth);
+  if (s.f32_out) {
+    see(at, relative_error(out_f32, want), 1e-5);
+  } else {
+    see(at, relative_error(out, want), kBf16Limit);
+  }
+  if (s.epilogue == ProductEpilogue::kBiasGelu) {
+    see(at + " pre", relative_error(pre, want_pre), kBf16Limit);
+  }
+}
+
+void check_products() {
+  cuda::Products products({});
+  std::vector<std::array<int, 3>> sizes = {{8, 16, 24}, {40, 8, 136}};
+  if (size() == Size::kFull) sizes.insert(sizes.end(), {{512, 768, 256}, {264, 1000, 504}});
+  for (const auto& [rows, columns, depth] : sizes) {
+    const ProductShape plain{rows, columns, depth};
+    ProductShape s = plain;
+    check_product(products, s, "plain");
+    s.epilogue = ProductEpilogue::kBias;
+    check_product(products, s, "bias");
+    s.epilogue = ProductEpilogue::kBiasGelu;
+    check_product(products, s, "bias gelu");
+    s = plain;
+    s.right_transposed = true;
+    check_product(products, s, "right transposed");
+    s.epilogue = ProductEpilogue::kGeluDerivative;
+    check_product(products, s, "gelu derivative");
+    s = plain;
+    s.left_transposed = s.f32_out = true;
+    check_product(products, s, "weight gradient");
+    s.accumulate = true;
+    check_product(products, s, "accumulated");
+    check_product(products, s, "accumulated again");
+  }
+}
+const Case products("products", check_products);
+
+}  // namespace
+}  // namespace check

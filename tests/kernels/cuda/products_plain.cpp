@@ -1,0 +1,60 @@
+// Products for the host: loops. Takes products_lt.cu's place where there is no device.
+
+#include <cmath>
+#include <numbers>
+
+#include "kernels/cuda/products.h"
+
+namespace kernels::cuda {
+
+struct Products::State {};
+
+Products::Products(Stream) {}
+Products::~Products() = default;
+std::vector<ProductChoice> Products::choices() const { return {}; }
+
+namespace {
+
+double gelu(double z, double& slope) {
+  const double scale = std::sqrt(2 / std::numbers::pi);
+  const double t = std::tanh(scale * (z + 0.044715 * z * z * z));
+  slope = 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * scale * (1 + 3 * 0.044715 * z * z);
+  return 0.5 * z * (1 + t);
+}
+
+}  // namespace
+
+void Products::multiply(const ProductShape& s, void* out, const Bf16* left, const Bf16* right,
+                        const Bf16* bias, Bf16* pre) {
+  for (int i = 0; i < s.rows; ++i) {
+    for (int j = 0; j < s.columns; ++j) {
+      const std::ptrdiff_t at = std::ptrdiff_t{i} * s.columns + j;
+      double sum = 0;
+      for (int k = 0; k < s.depth; ++k) {
+        const Bf16 a = s.left_transposed ? left[std::ptrdiff_t{k} * s.rows + i]
+                                         : left[std::ptrdiff_t{i} * s.depth + k];
+        const Bf16 b = s.right_transposed ? right[std::ptrdiff_t{j} * s.depth + k]
+                                          : right[std::ptrdiff_t{k} * s.columns + j];
+        sum += static_cast<double>(gpu::to_float(a)) * static_cast<double>(gpu::to_float(b));
+      }
+      double slope = 0;
+      if (bias != nullptr) sum += static_cast<double>(gpu::to_float(bias[j]));
+      if (s.epilogue == ProductEpilogue::kBiasGelu) {
+        pre[at] = gpu::to_bf16(static_cast<float>(sum));
+        sum = gelu(sum, slope);
+      }
+      if (s.epilogue == ProductEpilogue::kGeluDerivative) {
+        gelu(static_cast<double>(gpu::to_float(pre[at])), slope);
+        sum *= slope;
+      }
+      if (s.f32_out) {
+        auto* to = static_cast<float*>(out) + at;
+        *to = static_cast<float>(sum + (s.accumulate ? static_cast<double>(*to) : 0));
+      } else {
+        static_cast<Bf16*>(out)[at] = gpu::to_bf16(static_cast<float>(sum));
+      }
+    }
+  }
+}
+
+}  // namespace kernels::cuda
