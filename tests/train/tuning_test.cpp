@@ -86,27 +86,6 @@ TEST_F(FineTuning, AdaptersChangeTheMatricesOfTheBlocksAlone) {
   EXPECT_EQ(run_steps(again).last_validation_loss, outcome.last_validation_loss);
 }
 
-/// The model has learnt one text, its blocks alone have to learn another.
-TEST_F(FineTuning, AdaptersLearn) {
-  make_data(folder_ / "other", {.train_tokens = 1601, .seed = 3});
-  Options o = small_run(folder_ / "other", folder_ / "well");
-  o.steps = 200;
-  run_steps(o);
-  Options further = lora("further");
-  further.init = *o.out / "model";
-  further.lora_rank = 8;
-  further.steps = 200;
-  further.validate_every = 0;
-  run_steps(further);
-  const auto steps = read_log(*further.out / "log.jsonl").steps;
-  double first = 0, last = 0;  // of seven steps each: an epoch
-  for (std::size_t i = 0; i < 7; ++i) {
-    first += steps[i].loss;
-    last += steps[steps.size() - 1 - i].loss;
-  }
-  EXPECT_LT(last, 0.9 * first);
-}
-
 TEST_F(FineTuning, WhatIsFrozenIsInTheModelAsItWas) {
   const Options o = frozen("run");
   run_steps(o);
