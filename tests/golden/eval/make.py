@@ -3,7 +3,7 @@
 expected.json what EleutherAI's lm-evaluation-harness (lm-eval) says of that model on those files.
 
 usage: make.py GPT2        GPT2: the program, which learns the vocabulary
-needs: lm-eval 0.4.13, torch, transformers, datasets; no network
+needs: lm-eval 0.4.13, torch, transformers, accelerate, datasets; no network
 
 Of lm-eval are: the tasks' configurations (hellaswag.yaml, lambada_openai.yaml, wikitext.yaml) with
 their prompts, their preprocessing and their metrics, the model (HFLM) with its encoding of pairs,
