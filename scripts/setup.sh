@@ -9,11 +9,12 @@ packages=(
   libfmt-dev libcli11-dev nlohmann-json3-dev libdnnl-dev   # what the program links
   zlib1g-dev libzstd-dev libsnappy-dev libbrotli-dev liblz4-dev
   libcurl4-openssl-dev libssl-dev
+  librsvg2-dev pkg-config                                  # loss.png
   libgtest-dev libgmock-dev libbenchmark-dev clang-format  # what its tests link and call
   clang libclang-rt-14-dev                                 # what fuzz targets are built with
 )
 if [[ "${1:-}" == --all ]]; then
-  packages+=(clang-tidy)
+  packages+=(clang-tidy chromium)
 elif [[ $# -gt 0 ]]; then
   echo "usage: scripts/setup.sh [--all]" >&2
   exit 2

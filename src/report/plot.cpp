@@ -13,6 +13,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "report/escape.h"
 #include "report/report.h"
 #include "report/ticks.h"
 
@@ -48,60 +49,6 @@ text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Aria
 }
 </style>
 )";
-
-struct Point {
-  double x;
-  double y;
-};
-
-/// Bytes of the UTF-8 character at the front of `text` that XML allows; 0 where there is none.
-std::size_t xml_character(std::string_view text) {
-  const auto byte = [&](std::size_t i) -> std::uint32_t {
-    return static_cast<unsigned char>(text[i]);
-  };
-  const std::uint32_t lead = byte(0);
-  if (lead < 0x80) return lead >= 0x20 && lead != 0x7f ? 1 : 0;
-  const std::size_t size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || text.size() < size) return 0;
-  std::uint32_t code = lead & (0x7fU >> size);
-  for (std::size_t i = 1; i < size; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-    code = code << 6 | (byte(i) & 0x3f);
-  }
-  constexpr std::uint32_t kFirstOfSize[] = {0, 0, 0x80, 0x800, 0x10000};
-  const bool surrogate = code >= 0xd800 && code <= 0xdfff;
-  const bool overlong = code < kFirstOfSize[size];
-  return surrogate || overlong || code > 0x10ffff || (code & 0xfffe) == 0xfffe ? 0 : size;
-}
-
-/// `text` as XML character data or attribute value; what XML cannot hold becomes a space.
-std::string escaped(std::string_view text) {
-  std::string result;
-  while (!text.empty()) {
-    const std::size_t size = xml_character(text);
-    switch (size == 0 ? '\0' : text[0]) {
-      case '\0':
-        result += ' ';
-        break;
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += text.substr(0, size);
-    }
-    text.remove_prefix(std::max<std::size_t>(size, 1));
-  }
-  return result;
-}
 
 /// The points of a series that can be drawn, by rising x.
 std::vector<Point> drawable(const Series& series) {
@@ -236,7 +183,7 @@ void draw_legend(std::string& out, const Plot& plot, const Legend& legend) {
     out += fmt::format(
         R"(<text x="{:.1f}" y="{:.1f}" font-size="{}" class="ink">{}<tspan dx="8" class="soft">{}</tspan></text>)"
         "\n",
-        x + 28, y, kLegendFont, escaped(plot.series[s].name), legend.values[s]);
+        x + 28, y, kLegendFont, xml_escaped(plot.series[s].name), legend.values[s]);
   }
 }
 
@@ -270,8 +217,8 @@ void draw_axes(std::string& out, const Plot& plot, const Frame& frame) {
       R"(<text x="{0}" y="{1}">{2}</text>)"
       R"x(<text transform="translate(24 {3:.1f}) rotate(-90)">{4}</text></g>)x"
       "\n",
-      (kLeft + kRight) / 2, kBottom + 44, escaped(plot.x_label), (frame.top + kBottom) / 2,
-      escaped(plot.y_label));
+      (kLeft + kRight) / 2, kBottom + 44, xml_escaped(plot.x_label), (frame.top + kBottom) / 2,
+      xml_escaped(plot.y_label));
 }
 
 void draw_series(std::string& out, const std::vector<Point>& all, bool markers, std::size_t colour,
@@ -316,7 +263,8 @@ std::string svg(const Plot& plot) {
       "\n"
       R"(<text x="{6}" y="{7}" font-size="18" font-weight="600" class="ink">{2}</text>)"
       "\n",
-      kWidth, kHeight, escaped(plot.title), kStyle, kWidth - 1, kHeight - 1, kLeft, kTitleBaseline);
+      kWidth, kHeight, xml_escaped(plot.title), kStyle, kWidth - 1, kHeight - 1, kLeft,
+      kTitleBaseline);
   draw_legend(out, plot, legend);
   draw_axes(out, plot, frame);
   for (std::size_t s = 0; s < all.size(); ++s) {
