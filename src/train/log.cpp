@@ -2,7 +2,11 @@
 
 #include "train/log.h"
 
+#include <fmt/chrono.h>
+#include <sys/utsname.h>
+
 #include <cmath>
+#include <ctime>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -28,6 +32,9 @@ std::string log_line(const StepReport& report) {
 }
 
 namespace {
+
+/// Now, as "2026-11-27T18:00:00Z".
+std::string time_text() { return fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))); }
 
 /// The step a line tells of; throws Json::exception when a key is missing or of a wrong type.
 StepReport step_from(const Json& line) {
@@ -78,7 +85,8 @@ LogContent read_log(const base::Path& file) {
   return content;
 }
 
-Log::Log(base::Path folder) : file_(folder / "log.jsonl"), picture_(folder / "loss.svg") {}
+Log::Log(base::Path folder)
+    : file_(folder / "log.jsonl"), picture_(folder / "loss.svg"), watch_(folder) {}
 
 std::int64_t Log::take_up(std::int64_t first_step) {
   const LogContent content = read_log(file_);
@@ -86,11 +94,13 @@ std::int64_t Log::take_up(std::int64_t first_step) {
   std::int64_t dropped = 0;
   std::size_t next = 0;  // of content.steps
   steps_ = 0;
+  watch_.take_up(first_step);
   for (auto* series : {&tokens_, &losses_, &validation_tokens_, &validation_losses_}) {
     series->clear();
   }
   for (const std::string& line : content.lines) {
-    const bool is_step = Json::parse(line).contains("loss");
+    const Json json = Json::parse(line);
+    const bool is_step = json.contains("loss");
     const bool drop = is_step && content.steps[next].step >= first_step;
     if (is_step) {
       const StepReport& report = content.steps[next++];
@@ -105,7 +115,9 @@ std::int64_t Log::take_up(std::int64_t first_step) {
       }
     }
     dropped += drop ? 1 : 0;
-    if (!drop) kept += line + '\n';
+    if (drop) continue;
+    kept += line + '\n';
+    watch_.known(json);
   }
   if (steps_ != first_step) {
     base::fail("{}: expected the steps up to {}, got {} of them; restore it or start a new run",
@@ -119,6 +131,11 @@ void Log::append(const std::string& line) {
   waiting_.push_back(line);
   try {
     flush();
+  } catch (const base::Error& error) {
+    trouble_ = error.what();
+  }
+  try {
+    watch_.line(Json::parse(line));
   } catch (const base::Error& error) {
     trouble_ = error.what();
   }
@@ -141,6 +158,7 @@ void Log::flush() {
 void Log::event(const std::string& name, const Json& details) {
   Json line = Json::object();
   line["event"] = name;
+  line["time"] = time_text();
   line.update(details);
   append(text_of(line));
 }
@@ -163,7 +181,7 @@ void Log::remember(const StepReport& report) {
   }
 }
 
-void Log::draw() const {
+void Log::draw(bool last) {
   report::Plot plot;
   plot.title = "Training loss";
   plot.x_label = "tokens";
@@ -172,7 +190,9 @@ void Log::draw() const {
   if (!validation_losses_.empty()) {
     plot.series.push_back({"validation", validation_tokens_, validation_losses_, true});
   }
-  report::write_svg(picture_, plot);
+  const std::string picture = report::svg(plot);
+  base::write_file(picture_, picture);
+  watch_.draw(picture, last);
 }
 
 void Log::sync() {
@@ -201,7 +221,10 @@ Json host_facts() {
       processor = text.substr(colon + 2, text.find('\n', colon) - colon - 2);
     }
   }
+  struct utsname system {};
+  ::uname(&system);
   return {{"processor", processor},
+          {"system", fmt::format("{} {} {}", system.sysname, system.release, system.machine)},
           {"threads", base::thread_count()},
           {"free_memory_bytes", base::free_memory_bytes()}};
 }

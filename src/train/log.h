@@ -1,5 +1,5 @@
 #pragma once
-/// log.jsonl and loss.svg of a run directory, for the files of this room and their tests.
+/// log.jsonl, loss.svg and what is made from it, for the files of this room and their tests.
 ///
 /// A line with `loss` is a step, and every step stands once, in order, however often a run was
 /// stopped or killed; lines without are events. Numbers are written with the digits that read back
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "train/options.h"
+#include "train/watch.h"
 
 namespace train {
 
@@ -44,8 +45,11 @@ class Log {
   void event(const std::string& name, const Json& details);
   /// Appends a step.
   void step(const StepReport& report);
-  /// Draws loss.svg: train and validation loss against tokens.
-  void draw() const;
+  /// Draws loss.svg (train and validation loss against tokens), and now and then what else lets the
+  /// run be watched; all of it when this is the `last` time of a sitting.
+  void draw(bool last = false);
+  /// Whom samples and histograms are shown to as well.
+  Watch& watch() { return watch_; }
   /// Makes all lines durable. Throws Error when some cannot be written.
   void sync();
   /// Why a line had to wait since the last call.
@@ -62,6 +66,7 @@ class Log {
 
   base::Path file_;
   base::Path picture_;
+  Watch watch_;
   std::deque<std::string> waiting_;  // lines that are not in the file yet
   std::optional<std::string> trouble_;
   std::int64_t steps_ = 0;

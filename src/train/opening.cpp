@@ -199,8 +199,9 @@ void Trainer::State::resume_options(const Options& given) {
     wrong.push_back(fmt::format("--data {} ({} differ from the run's)", given.data->text(),
                                 sources.size() == 1 ? "its tokens" : "their tokens or weights"));
   }
-  for (auto member : {&Options::validate_every, &Options::sample_every, &Options::checkpoint_every,
-                      &Options::keep_checkpoints, &Options::keep_every}) {
+  for (auto member :
+       {&Options::validate_every, &Options::sample_every, &Options::histogram_every,
+        &Options::checkpoint_every, &Options::keep_checkpoints, &Options::keep_every}) {
     if (given.*member) options.*member = given.*member;
   }
   if (given.eval_tasks) options.eval_tasks = given.eval_tasks;

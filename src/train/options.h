@@ -62,6 +62,7 @@ void for_each_option(Visit&& visit) {
   visit("order", &Options::order, kMust);
   visit("val-every", &Options::validate_every, kMay);
   visit("sample-every", &Options::sample_every, kMay);
+  visit("histogram-every", &Options::histogram_every, kMay);
   visit("eval-task", &Options::eval_tasks, kMay);
   visit("eval-every", &Options::evaluate_every, kMay);
   visit("eval-limit", &Options::eval_limit, kMay);

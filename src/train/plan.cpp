@@ -22,6 +22,7 @@ constexpr std::int64_t kBatchesOfData = 100;  // a batch is at most a hundredth 
 constexpr std::int64_t kWarmupShare = 20;     // warmup is at most a twentieth of the steps
 constexpr std::int64_t kValidationShare = 20, kValidationEvery = 250;  // about 20 points a curve
 constexpr std::int64_t kSampleShare = 4, kSampleEvery = 1000;
+constexpr std::int64_t kHistogramShare = 20;  // some 6 MB of a 124M model in all
 constexpr std::int64_t kCheckpointShare = 4, kCheckpointEvery = 500;
 constexpr std::int64_t kKeepCheckpoints = 3;
 // Losses and gradient norms of healthy runs stay within about five deviations of the hundred
@@ -392,6 +393,8 @@ Plan resolve(Options& options, const DataFacts& facts, const std::optional<model
   choose_validation(o, plan, parts);
   plan.sample_every =
       choose_every(o.sample_every, "sample-every", plan.steps, kSampleShare, kSampleEvery);
+  plan.histogram_every =
+      choose_every(o.histogram_every, "histogram-every", plan.steps, kHistogramShare, plan.steps);
   choose_evaluation(o, plan);
   plan.checkpoint_every = choose_every(o.checkpoint_every, "checkpoint-every", plan.steps,
                                        kCheckpointShare, kCheckpointEvery);

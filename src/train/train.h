@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "data/data.h"
 #include "model/model.h"
+#include "report/report.h"
 
 namespace train {
 
@@ -78,19 +79,20 @@ struct Options {
   std::optional<double> ema;
   /// Names of parameters that stay as they are (model::Tuning::frozen); default none.
   std::optional<std::vector<std::string>> freeze;
-  std::optional<std::int64_t> lora_rank;       ///< train adapters alone, of this rank
-  std::optional<double> lora_alpha;            ///< default twice the rank
-  std::optional<double> weight_decay;          ///< default 0.1
-  std::optional<double> beta1, beta2;          ///< default 0.9 and 0.95
-  std::optional<double> grad_clip;             ///< default 1; 0: no clipping
-  std::optional<double> dropout;               ///< default 0; in [0, 1)
-  std::optional<double> label_smoothing;       ///< default 0; in [0, 1]
-  std::optional<double> z_loss;                ///< default 0: its weight
-  std::optional<base::DType> precision;        ///< kBf16 (default) or kF32
-  std::optional<model::Recompute> recompute;   ///< default kNone; changes no result
-  std::optional<data::Order> order;            ///< default shuffled
-  std::optional<std::int64_t> validate_every;  ///< "val-every"; 0: never
-  std::optional<std::int64_t> sample_every;    ///< 0: never
+  std::optional<std::int64_t> lora_rank;        ///< train adapters alone, of this rank
+  std::optional<double> lora_alpha;             ///< default twice the rank
+  std::optional<double> weight_decay;           ///< default 0.1
+  std::optional<double> beta1, beta2;           ///< default 0.9 and 0.95
+  std::optional<double> grad_clip;              ///< default 1; 0: no clipping
+  std::optional<double> dropout;                ///< default 0; in [0, 1)
+  std::optional<double> label_smoothing;        ///< default 0; in [0, 1]
+  std::optional<double> z_loss;                 ///< default 0: its weight
+  std::optional<base::DType> precision;         ///< kBf16 (default) or kF32
+  std::optional<model::Recompute> recompute;    ///< default kNone; changes no result
+  std::optional<data::Order> order;             ///< default shuffled
+  std::optional<std::int64_t> validate_every;   ///< "val-every"; 0: never
+  std::optional<std::int64_t> sample_every;     ///< 0: never
+  std::optional<std::int64_t> histogram_every;  ///< of weights and gradients; 0: never
   /// Tasks that Callbacks::evaluate runs, NAME=FILE each; their meaning is the callback's.
   std::optional<std::vector<std::string>> eval_tasks;
   std::optional<std::int64_t> evaluate_every;    ///< "eval-every"; 0: never
@@ -150,6 +152,7 @@ struct Plan {
   std::int64_t decay_steps = 0;  ///< of wsd
   double learning_rate = 0, min_learning_rate = 0;
   std::int64_t validate_every = 0, sample_every = 0, checkpoint_every = 0;
+  std::int64_t histogram_every = 0;
   std::int64_t evaluate_every = 0;
   std::int64_t train_tokens = 0;  ///< in the data
   std::int64_t validation_tokens = 0;
@@ -214,6 +217,8 @@ struct Callbacks {
   std::function<Evaluations(model::Gpt2&, std::int64_t step)> evaluate;
   /// Polled after each step; true ends the run there, with a checkpoint.
   std::function<bool()> stop_requested;
+  /// FLOP/s that the machine can do and FLOPs that a token takes, for the log; 0: not known.
+  double peak_flops = 0, flops_per_token = 0;
 };
 
 enum class End : std::uint8_t { kFinished, kStopped, kTimeUp };
@@ -252,7 +257,8 @@ class Trainer {
   /// True when that run had come to its end: first_step() is plan().steps, run() does nothing.
   bool finished() const;
   /// Trains to the end, or until stopped; writes the run directory as it goes: log.jsonl, loss.svg,
-  /// samples/, checkpoints/, model/. Throws Error when the loss is not finite (before the update).
+  /// loss.png, report.html, tb/, samples/, checkpoints/, model/. Throws Error when the loss is not
+  /// finite (before the update).
   Outcome run(const Callbacks& callbacks);
 
  private:
@@ -290,5 +296,12 @@ CheckpointInfo read_checkpoint(const base::Path& folder);
 bool is_run(const base::Path& folder);
 /// Throws Error when it is one but cannot be read.
 RunInfo read_run(const base::Path& folder);
+
+/// What a run's page shows, from its log and its samples. Throws Error when `run` is no run
+/// directory or its log cannot be read.
+report::PageRun read_page(const base::Path& run);
+/// A row for each step of a run's log, a column for each number; what a step does not have is
+/// empty. Throws Error as read_page() does.
+report::Table read_table(const base::Path& run);
 
 }  // namespace train

@@ -42,6 +42,10 @@ void Trainer::State::start(const Callbacks& callbacks, const std::optional<base:
   if (const auto warning = space_warning()) tell(callbacks, *warning);
   const std::int64_t dropped = log->take_up(first_step);
   Json details = {{"step", first_step}, {"backend", backend_description}, {"host", host_facts()}};
+  if (callbacks.peak_flops > 0) {
+    details["peak_flops"] = callbacks.peak_flops;
+    details["flops_per_token"] = callbacks.flops_per_token;
+  }
   if (!resumed) {
     details["parameters"] = plan.config.parameter_count();
     details["trained_parameters"] = plan.trained_parameters;
@@ -115,7 +119,7 @@ StepReport Trainer::State::train_step(std::int64_t step) {
 void Trainer::State::fail_not_finite(std::int64_t step, std::string_view what, double value,
                                      const std::string& where) {
   log->event("not_finite", {{"step", step}, {"what", what}, {"where", where}});
-  log->draw();
+  log->draw(/*last=*/true);
   base::fail(
       "step {}: the {} is {} ({}); training stopped; try a lower --lr than {} or more "
       "--warmup-steps than {}, and look at the text of that batch",
@@ -182,6 +186,16 @@ void Trainer::State::write_sample(const Callbacks& callbacks, std::int64_t steps
   try {
     base::create_folders(out / "samples");
     base::write_file(out / "samples" / fmt::format("step_{:08}.txt", steps_done), text);
+    log->watch().sample(steps_done, text);
+  } catch (const base::Error& error) {
+    warn(callbacks, std::string(error.what()) + "; training goes on");
+  }
+}
+
+/// The gradients are still those of the step that was done.
+void Trainer::State::write_histograms(const Callbacks& callbacks, std::int64_t steps_done) {
+  try {
+    log->watch().histograms(*model, steps_done);
   } catch (const base::Error& error) {
     warn(callbacks, std::string(error.what()) + "; training goes on");
   }
@@ -215,6 +229,7 @@ End Trainer::State::loop(const Callbacks& callbacks, std::int64_t& done) {
       done = after_spike(callbacks, report, done);
       if (done < before) continue;
     }
+    if (report.targets != 0 && due(plan.histogram_every)) write_histograms(callbacks, done);
     if (callbacks.sample && due(plan.sample_every)) write_sample(callbacks, done);
     if (done < plan.steps) {
       if (callbacks.stop_requested && callbacks.stop_requested()) {
@@ -232,12 +247,12 @@ End Trainer::State::loop(const Callbacks& callbacks, std::int64_t& done) {
 }
 
 /// Draws the curve now and then. A picture that cannot be written stops nothing.
-void Trainer::State::draw(const Callbacks& callbacks) {
+void Trainer::State::draw(const Callbacks& callbacks, bool last) {
   if (const auto trouble = log->trouble()) warn(callbacks, *trouble + "; training goes on");
-  if (now_seconds() - last_drawn <= kDrawSeconds) return;
+  if (!last && now_seconds() - last_drawn <= kDrawSeconds) return;
   last_drawn = now_seconds();
   try {
-    log->draw();
+    log->draw(last);
   } catch (const base::Error& error) {
     warn(callbacks, std::string(error.what()) + "; training goes on");
   }
@@ -250,11 +265,11 @@ void Trainer::State::finish(const Callbacks& callbacks, End end, std::int64_t st
   // Without checkpoints, or killed between the last one and the model.
   if (end == End::kFinished)
     save_run_model(out, average ? *average : model->parameters(), tokenizer);
-  log->draw();
   Json details = Json::object();
   details["step"] = steps_done;
   if (end != End::kFinished) details["reason"] = end == End::kTimeUp ? "max-time" : "signal";
   log->event(end == End::kFinished ? "finish" : "stop", details);
+  draw(callbacks, /*last=*/true);
   log->sync();
 }
 

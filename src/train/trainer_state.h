@@ -75,8 +75,9 @@ struct Trainer::State {
   std::optional<double> validate();
   std::optional<double> validate(const Source& source, std::int64_t windows);
   void write_sample(const Callbacks& callbacks, std::int64_t steps_done);
+  void write_histograms(const Callbacks& callbacks, std::int64_t steps_done);
   End loop(const Callbacks& callbacks, std::int64_t& done);
-  void draw(const Callbacks& callbacks);
+  void draw(const Callbacks& callbacks, bool last = false);
   void finish(const Callbacks& callbacks, End end, std::int64_t steps_done,
               const std::optional<base::Path>& tokenizer);
 

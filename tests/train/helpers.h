@@ -89,6 +89,7 @@ inline Options small_run(const base::Path& data, const base::Path& out) {
   o.threads = 2;
   o.validate_every = 5;
   o.sample_every = 0;
+  o.histogram_every = 0;
   o.checkpoint_every = 0;
   return o;
 }

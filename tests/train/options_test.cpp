@@ -65,6 +65,7 @@ TEST_F(ConfigFile, ReadsBackEveryOption) {
   o.order = data::Order::kSequential;
   o.validate_every = 10;
   o.sample_every = 11;
+  o.histogram_every = 20;
   o.eval_tasks = {"lambada=/a,b/c.jsonl", "hellaswag=/d"};
   o.evaluate_every = 18;
   o.eval_limit = 19;
