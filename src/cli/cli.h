@@ -10,6 +10,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/file.h"
 
@@ -28,6 +29,7 @@ void add_score(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_info(CLI::App& app);
+void add_report(CLI::App& app);
 void add_bench(CLI::App& app);
 
 /// Thrown by a callback to end the program with a code that is neither success nor an error
@@ -77,15 +79,29 @@ class StatusLine {
   StatusLine(const StatusLine&) = delete;
   StatusLine& operator=(const StatusLine&) = delete;
 
+  /// Lines of text for a terminal of so many columns and rows.
+  using Picture = std::function<std::vector<std::string>(int columns, int rows)>;
+  /// What is drawn above the line, anew with each update; nothing where stderr is no terminal or
+  /// one that cannot move its cursor (TERM=dumb).
+  void set_above(Picture above);
+
   /// Replaces the line. Rate-limited on a terminal; `force` shows it in any case.
   void update(const std::string& text, bool force = false);
   /// Ends the line (keeps what it shows).
   void finish();
+  /// Makes room for other words: ends the line, or takes it and the picture away, which come again
+  /// with the next update.
+  void make_room();
 
  private:
   bool active_;
   bool terminal_;
+  std::string redrawn(const std::string& text);
+
   bool shown_ = false;
+  Picture above_;
+  int lines_above_ = 0;  // as drawn last
+  int columns_ = 0;      // the terminal's then
   double last_seconds_ = 0;
 };
 

@@ -31,6 +31,7 @@ int run(int argc, char** argv) {
   cli::add_eval(app);
   cli::add_quantize(app);
   cli::add_info(app);
+  cli::add_report(app);
   cli::add_bench(app);
 
   try {

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -22,11 +23,20 @@ double now_seconds() {
   return std::chrono::duration<double>(since).count();
 }
 
-/// The part of an ASCII line that fits the terminal: a wrapped line could not be overwritten.
-std::string_view that_fits(std::string_view line) {
+struct TerminalSize {
+  int columns = 0, rows = 0;  // 0: not known
+};
+
+TerminalSize terminal_size() {
   struct winsize size {};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 2) return line;
-  return line.substr(0, size.ws_col - 1U);
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0) return {};
+  return {size.ws_col, size.ws_row};
+}
+
+/// The part of an ASCII line that fits the terminal: a wrapped line could not be overwritten.
+std::string_view that_fits(std::string_view line, int columns) {
+  if (columns < 2) return line;
+  return line.substr(0, static_cast<std::size_t>(columns) - 1);
 }
 
 }  // namespace
@@ -103,18 +113,59 @@ void StatusLine::update(const std::string& text, bool force) {
     fmt::print(stderr, "{}\n", text);
     return;
   }
-  constexpr double kInterval = 0.1;  // seconds: faster than the eye reads, cheap on a slow terminal
+  // Seconds: faster than the eye reads, cheap on a slow terminal.
+  const double interval = above_ ? 0.25 : 0.1;
   const double now = now_seconds();
-  if (!force && now - last_seconds_ < kInterval) return;
+  if (!force && now - last_seconds_ < interval) return;
   last_seconds_ = now;
   shown_ = true;
-  fmt::print(stderr, "\r\x1b[2K{}", that_fits(text));
+  fmt::print(stderr, "{}", redrawn(text));
   std::fflush(stderr);
+}
+
+void StatusLine::set_above(Picture above) {
+  const char* const kind = std::getenv("TERM");
+  if (kind != nullptr && std::string_view(kind) != "dumb") above_ = std::move(above);
+}
+
+/// What takes the terminal from what was drawn last to `text` with the picture above it. The cursor
+/// stays visible and ends on the line, so that nothing has to be put right however the program
+/// ends.
+std::string StatusLine::redrawn(const std::string& text) {
+  const TerminalSize size = terminal_size();
+  std::string out = "\r\x1b[2K";
+  if (lines_above_ > 0) {
+    // Lines of a terminal that became narrower may have been wrapped: nobody knows how many rows
+    // they take now.
+    out = size.columns < columns_ ? std::string("\x1b[2J\x1b[H")
+                                  : fmt::format("\r\x1b[{}A\x1b[J", lines_above_);
+  }
+  lines_above_ = 0;
+  columns_ = size.columns;
+  if (above_ && size.columns > 0) {
+    for (const std::string& line : above_(size.columns, size.rows)) {
+      out += line + "\r\n";
+      ++lines_above_;
+    }
+  }
+  return out += that_fits(text, size.columns);
+}
+
+void StatusLine::make_room() {
+  if (lines_above_ == 0) return finish();
+  const bool narrower = terminal_size().columns < columns_;
+  fmt::print(stderr, "{}",
+             narrower ? "\x1b[2J\x1b[H" : fmt::format("\r\x1b[{}A\x1b[J", lines_above_));
+  std::fflush(stderr);
+  shown_ = false;
+  lines_above_ = 0;
+  last_seconds_ = 0;
 }
 
 void StatusLine::finish() {
   if (shown_) fmt::print(stderr, "\n");
   shown_ = false;
+  lines_above_ = 0;
 }
 
 std::string progress_bar(double fraction, int width) {

@@ -1,8 +1,7 @@
-// gpt2 train: options, the header, the progress line, signals, what to do next.
+// gpt2 train: options, the header, signals, what to do next.
 
 #include "train/train.h"
 
-#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <limits>
@@ -13,6 +12,7 @@
 #include "cli/cli.h"
 #include "cli/cpu_choice.h"
 #include "cli/model_input.h"
+#include "cli/train_progress.h"
 #include "cli/train_tasks.h"
 #include "generate/generate.h"
 #include "measure/measure.h"
@@ -22,7 +22,6 @@ namespace cli {
 namespace {
 
 constexpr std::int64_t kSampleTokens = 128;
-constexpr double kPlainSeconds = 1;  // between two progress lines where stderr is no terminal
 
 struct TrainCommand {
   CommonOptions common;
@@ -30,12 +29,8 @@ struct TrainCommand {
   std::vector<std::string> data, freeze, eval_tasks;
   std::optional<std::string> out, init, config, max_time, schedule, precision, recompute, order;
   std::optional<std::string> optimizer, decay_shape;
+  bool dashboard = false;
 };
-
-double now_seconds() {
-  const auto since = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(since).count();
-}
 
 // ---- options ----------------------------------------------------------------------------------
 
@@ -72,6 +67,10 @@ void add_run_options(CLI::App& command, TrainCommand& t) {
       ->check(kFromZero);
   add_task_options(command, t.eval_tasks, o);
   command
+      .add_option("--histogram-every", o.histogram_every,
+                  "Steps between histograms of weights and gradients, for TensorBoard; 0: never")
+      ->check(kFromZero);
+  command
       .add_option("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; 0: never")
       ->check(kFromZero);
   command.add_option("--keep-checkpoints", o.keep_checkpoints, "Newest to keep (3); 0: all")
@@ -79,6 +78,7 @@ void add_run_options(CLI::App& command, TrainCommand& t) {
   command
       .add_option("--keep-every", o.keep_every, "Keep those of every so many steps too (0: none)")
       ->check(kFromZero);
+  command.add_flag("--dashboard", t.dashboard, "On a terminal: draw the loss above the progress");
   command.add_option("--seed", o.seed, "Of initialisation and order (1337)");
   command.add_option("--threads", o.threads, "Default: every processor this process may use")
       ->check(CLI::Range(1, 1024));
@@ -346,64 +346,6 @@ void print_header(const CommonOptions& common, const train::Trainer& trainer,
   }
 }
 
-/// The progress line: each step on a terminal, about one a second elsewhere.
-class Progress {
- public:
-  /// `peak`: FLOP/s that the machine can do; 0: not measured.
-  Progress(const CommonOptions& common, const train::Trainer& trainer, double peak)
-      : line_(common, /*plain_lines=*/true),
-        plan_(trainer.plan()),
-        flops_per_token_(measure::training_flops_per_token(plan_.config, plan_.length) *
-                         trained_work(plan_)),
-        peak_(peak),
-        first_(trainer.first_step()),
-        begun_(now_seconds()) {}
-
-  void show(const train::StepReport& r) {
-    const std::int64_t done = r.step + 1;
-    if (r.validation_loss) validation_ = r.validation_loss;
-    const double now = now_seconds();
-    const bool last = done == plan_.steps;
-    const bool asked = last || r.step == first_ || r.validation_loss;
-    if (!terminal() && !asked && now - shown_ < kPlainSeconds) return;
-    shown_ = now;
-    const double left = (now - begun_) / static_cast<double>(done - first_) *
-                        static_cast<double>(plan_.steps - done);
-    // What matters most stands first: a narrow terminal cuts the rest off.
-    line_.update(
-        fmt::format("step {}/{} loss {:.4f} lr {:.1e} norm {:.2f} {} tok/s{} {} left {}{}", done,
-                    plan_.steps, r.loss, r.learning_rate, r.grad_norm,
-                    human_count(r.tokens_per_second), share(r.tokens_per_second),
-                    human_duration(left),
-                    progress_bar(static_cast<double>(done) / static_cast<double>(plan_.steps), 12),
-                    validation_ ? fmt::format(" val {:.4f}", *validation_) : ""),
-        last);
-  }
-  void interrupt() { line_.finish(); }
-
- private:
-  /// Share of a full step's work that is done: a third of it are the weights' gradients.
-  static double trained_work(const train::Plan& plan) {
-    const auto all = static_cast<double>(plan.config.parameter_count());
-    return (2 + std::min(1.0, static_cast<double>(plan.trained_parameters) / all)) / 3;
-  }
-
-  /// " (52% of peak)", 6N + 6LCT operations counted a token.
-  std::string share(double tokens_per_second) const {
-    if (peak_ <= 0) return "";
-    return fmt::format(" ({:.2g}% of peak)", 100 * tokens_per_second * flops_per_token_ / peak_);
-  }
-
-  StatusLine line_;
-  const train::Plan& plan_;
-  double flops_per_token_;
-  double peak_;
-  std::int64_t first_;
-  double begun_;
-  double shown_ = 0;
-  std::optional<double> validation_;
-};
-
 /// Text from the model as it is: from <|endoftext|> on, or ids where there is no tokenizer.
 std::string make_sample(model::Gpt2& model, const std::optional<text::Tokenizer>& tokenizer,
                         std::uint64_t seed, std::int64_t step) {
@@ -441,6 +383,7 @@ void print_end(const CommonOptions& common, const train::Trainer& trainer,
   }
   note(common, fmt::format("model    {}/model", run));
   note(common, fmt::format("picture  {}/loss.svg", run));
+  note(common, fmt::format("report   {}/report.html; for TensorBoard: {}/tb", run, run));
   note(common, fmt::format("log      {}/log.jsonl", run));
   if (outcome.end == train::End::kFinished) {
     note(common, fmt::format("go on:   gpt2 generate --model {}/model", run));
@@ -481,9 +424,11 @@ void run_train(const TrainCommand& t) {
   if (const auto folder = trainer.tokenizer_folder()) tokenizer = load_tokenizer(*folder);
   const std::vector<OpenTask> tasks = open_run_tasks(t.common, trainer, tokenizer);
 
-  const double peak = t.common.quiet ? 0 : measure_peak(t.common, *trainer.options().precision);
-  Progress progress(t.common, trainer, peak);
   train::Callbacks callbacks;
+  callbacks.peak_flops = measure_peak(t.common, *trainer.options().precision);
+  Progress progress(t.common, trainer, callbacks.peak_flops);
+  callbacks.flops_per_token = progress.flops_per_token();
+  if (t.dashboard) progress.draw_loss(*trainer.options().out);
   callbacks.on_step = [&](const train::StepReport& report) { progress.show(report); };
   callbacks.on_note = [&](const std::string& text) {
     progress.interrupt();
@@ -502,7 +447,7 @@ void run_train(const TrainCommand& t) {
   callbacks.stop_requested = [] { return stop_signal != 0; };
   catch_stop_signals();
   const train::Outcome outcome = trainer.run(callbacks);
-  progress.interrupt();
+  progress.finish();
   print_end(t.common, trainer, outcome, now_seconds() - begun);
   if (outcome.end == train::End::kStopped) throw ExitCode{128 + stop_signal};
 }
