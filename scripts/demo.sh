@@ -125,7 +125,7 @@ print(f"\ndemo: first loss {losses[0]:.2f}, last loss {losses[-1]:.2f} after {le
       + (f"; validation loss {validation[-1]:.2f}" if validation else ""))
 EOF
 cat <<EOF
-demo: the loss as a picture: $run/loss.svg
+demo: the loss as a picture: $run/loss.svg; all about the run: $run/report.html
 demo: all of it took $((SECONDS / 60)) min $((SECONDS % 60)) s
 
 To go on from here:
