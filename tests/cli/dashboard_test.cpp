@@ -5,6 +5,7 @@
 #include <pty.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -122,6 +123,11 @@ class Session {
     argv.push_back(nullptr);
     pid_ = ::forkpty(&master_, nullptr, nullptr, &size);
     if (pid_ == 0) {
+      // On Ctrl-C a terminal forgets what it has not shown yet: half a picture, now and then.
+      struct termios modes {};
+      ::tcgetattr(STDIN_FILENO, &modes);
+      modes.c_lflag |= NOFLSH;
+      ::tcsetattr(STDIN_FILENO, TCSANOW, &modes);
       ::setenv("TERM", kind.c_str(), 1);
       ::setenv("OMP_NUM_THREADS", "1", 1);
       ::execv(argv[0], argv.data());
