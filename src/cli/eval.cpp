@@ -1,9 +1,9 @@
 // gpt2 eval: a model's figures on published tasks, one JSON object a task.
 
-#include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "cli/cli.h"
 #include "cli/eval_tasks.h"
@@ -21,21 +21,17 @@ struct EvalOptions {
   evaluate::TaskOptions options;
 };
 
-double now_seconds() {
-  const auto since = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(since).count();
-}
-
 evaluate::TaskResult run_with_progress(const CommonOptions& common, const OpenTask& task,
                                        model::Gpt2& model) {
   StatusLine status(common, /*plain_lines=*/false);
-  const double begun = now_seconds();
+  const double begun = base::seconds(base::Clock::kWall);
   return task.task->run(model, [&](std::int64_t done, std::int64_t all) {
     const double share = static_cast<double>(done) / static_cast<double>(all);
     status.update(
-        fmt::format("{}  {}  {} of {}, {} left", task.choice.name, progress_bar(share),
-                    human_count(static_cast<double>(done)), human_count(static_cast<double>(all)),
-                    human_duration((now_seconds() - begun) * (1 - share) / share)),
+        fmt::format(
+            "{}  {}  {} of {}, {} left", task.choice.name, progress_bar(share),
+            human_count(static_cast<double>(done)), human_count(static_cast<double>(all)),
+            human_duration((base::seconds(base::Clock::kWall) - begun) * (1 - share) / share)),
         done == all);
   });
 }
@@ -84,9 +80,9 @@ void run_eval(const EvalOptions& options) {
                        "beginnings are left out",
                        task.choice.name, task.task->truncated(), task.task->examples()));
     }
-    const double begun = now_seconds();
+    const double begun = base::seconds(base::Clock::kWall);
     const evaluate::TaskResult result = run_with_progress(options.common, task, loaded.model);
-    const double seconds = std::max(now_seconds() - begun, 1e-9);
+    const double seconds = std::max(base::seconds(base::Clock::kWall) - begun, 1e-9);
     write_output(result_json(options, loaded, task, result, seconds)
                      .dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace) +
                  "\n");

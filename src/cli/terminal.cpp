@@ -3,7 +3,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -11,17 +10,13 @@
 #include <memory>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/parallel.h"
 #include "cli/cli.h"
 
 namespace cli {
 namespace {
-
-double now_seconds() {
-  const auto since = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(since).count();
-}
 
 struct TerminalSize {
   int columns = 0, rows = 0;  // 0: not known
@@ -115,7 +110,7 @@ void StatusLine::update(const std::string& text, bool force) {
   }
   // Seconds: faster than the eye reads, cheap on a slow terminal.
   const double interval = above_ ? 0.25 : 0.1;
-  const double now = now_seconds();
+  const double now = base::seconds(base::Clock::kWall);
   if (!force && now - last_seconds_ < interval) return;
   last_seconds_ = now;
   shown_ = true;

@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/parallel.h"
 #include "cli/cli.h"
@@ -411,7 +412,7 @@ double measure_peak(const CommonOptions& common, base::DType precision) {
 void run_train(const TrainCommand& t) {
   train::Options options = gather(t);
   options.choose_cpu = [&](base::DType type) { return choose_cpu(t.common, type); };
-  const double begun = now_seconds();
+  const double begun = base::seconds(base::Clock::kWall);
   const std::uint64_t free_bytes = base::free_memory_bytes();
   train::Trainer trainer(options);
   if (trainer.finished()) {
@@ -448,7 +449,7 @@ void run_train(const TrainCommand& t) {
   catch_stop_signals();
   const train::Outcome outcome = trainer.run(callbacks);
   progress.finish();
-  print_end(t.common, trainer, outcome, now_seconds() - begun);
+  print_end(t.common, trainer, outcome, base::seconds(base::Clock::kWall) - begun);
   if (outcome.end == train::End::kStopped) throw ExitCode{128 + stop_signal};
 }
 

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 
+#include "base/clock.h"
 #include "measure/measure.h"
 
 namespace cli {
@@ -30,11 +30,6 @@ report::Series series_of(const std::string& name, const report::Curve& curve) {
 
 }  // namespace
 
-double now_seconds() {
-  const auto since = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(since).count();
-}
-
 Progress::Progress(const CommonOptions& common, const train::Trainer& trainer, double peak)
     : line_(common, /*plain_lines=*/true),
       plan_(trainer.plan()),
@@ -42,7 +37,7 @@ Progress::Progress(const CommonOptions& common, const train::Trainer& trainer, d
                        trained_work(plan_)),
       peak_(peak),
       first_(trainer.first_step()),
-      begun_(now_seconds()) {}
+      begun_(base::seconds(base::Clock::kWall)) {}
 
 void Progress::draw_loss(const base::Path& run) {
   if (!terminal()) return;
@@ -75,7 +70,7 @@ void Progress::show(const train::StepReport& r) {
     validation_ = r.validation_loss;
     validation_losses_.add(static_cast<double>(done), *r.validation_loss);
   }
-  const double now = now_seconds();
+  const double now = base::seconds(base::Clock::kWall);
   const bool last = done == plan_.steps;
   const bool asked = last || r.step == first_ || r.validation_loss;
   if (!terminal() && !asked && now - shown_ < kPlainSeconds) return;

@@ -11,9 +11,6 @@
 
 namespace cli {
 
-/// Seconds of a clock that is never set.
-double now_seconds();
-
 /// The progress line: each step on a terminal, about one a second elsewhere.
 class Progress {
  public:

@@ -2,9 +2,9 @@
 
 #include "train/checkpoint_writer.h"
 
-#include <chrono>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace train {
@@ -12,11 +12,6 @@ namespace {
 
 // The copy leaves this much of the free memory to everything else.
 constexpr std::uint64_t kSpareBytes = std::uint64_t{64} << 20;
-
-double now_seconds() {
-  const auto since = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(since).count();
-}
 
 }  // namespace
 
@@ -40,19 +35,19 @@ bool CheckpointWriter::copy(const std::vector<StateSet>& sets) {
 
 void CheckpointWriter::write(const CheckpointState& state, const std::vector<StateSet>& sets,
                              Wanted wanted, std::size_t model) {
-  const double begun = now_seconds();
+  const double begun = base::seconds(base::Clock::kWall);
   wait();
   result_ = {.step = state.step, .wanted = wanted, .folder = {}, .error = {}};
   pending_ = true;
   if (!copy(sets)) {
     run_write(state, sets, wanted, model);
-    result_.waited_seconds = now_seconds() - begun;
+    result_.waited_seconds = base::seconds(base::Clock::kWall) - begun;
     wait();
     return;
   }
   std::vector<StateSet> copied;
   for (std::size_t i = 0; i < sets.size(); ++i) copied.push_back({sets[i].name, &copies_[i]});
-  result_.waited_seconds = now_seconds() - begun;
+  result_.waited_seconds = base::seconds(base::Clock::kWall) - begun;
   task_ = base::BackgroundTask([this, state, copied = std::move(copied), wanted, model] {
     run_write(state, copied, wanted, model);
   });
@@ -60,7 +55,7 @@ void CheckpointWriter::write(const CheckpointState& state, const std::vector<Sta
 
 void CheckpointWriter::run_write(const CheckpointState& state, const std::vector<StateSet>& sets,
                                  Wanted wanted, std::size_t model) {
-  const double begun = now_seconds();
+  const double begun = base::seconds(base::Clock::kWall);
   try {
     if (wanted.numbered) {
       result_.folder = save_checkpoint(run_, state, sets);
@@ -74,7 +69,7 @@ void CheckpointWriter::run_write(const CheckpointState& state, const std::vector
   } catch (const std::exception& error) {
     result_.error = error.what();
   }
-  result_.seconds = now_seconds() - begun;
+  result_.seconds = base::seconds(base::Clock::kWall) - begun;
 }
 
 void CheckpointWriter::wait() {

@@ -1,8 +1,8 @@
 // A training run: the loop over steps, and what it leaves behind.
 
-#include <chrono>
 #include <cmath>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "train/trainer_state.h"
 
@@ -10,11 +10,6 @@ namespace train {
 namespace {
 
 constexpr double kDrawSeconds = 2;  // between two drawings of loss.svg
-
-double now_seconds() {
-  const auto since = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(since).count();
-}
 
 /// A folder that holds both of the tokenizer's files.
 bool has_tokenizer(const base::Path& folder) {
@@ -97,7 +92,7 @@ double Trainer::State::accumulate(std::int64_t step, std::int64_t targets_in_all
 /// One step: micro-batches, clipping, update. Throws Error before the update when the loss or the
 /// gradient is not finite. Without a target that counts there is nothing to do.
 StepReport Trainer::State::train_step(std::int64_t step) {
-  const double begun = now_seconds();
+  const double begun = base::seconds(base::Clock::kWall);
   const std::int64_t count = count_targets();
   StepReport report;
   report.step = step;
@@ -109,7 +104,7 @@ StepReport Trainer::State::train_step(std::int64_t step) {
     for (std::int64_t i = 0; i < plan.accumulation; ++i) loader->skip();
   }
   report.learning_rate = rate_at(step);
-  const double seconds = now_seconds() - begun;
+  const double seconds = base::seconds(base::Clock::kWall) - begun;
   report.tokens = tokens_after(step + 1);
   report.tokens_per_second = static_cast<double>(plan.batch_tokens) / std::max(seconds, 1e-9);
   report.milliseconds = seconds * 1e3;
@@ -203,7 +198,7 @@ void Trainer::State::write_histograms(const Callbacks& callbacks, std::int64_t s
 
 /// Steps from `done` on, until the end or until something ends them; counts them in `done`.
 End Trainer::State::loop(const Callbacks& callbacks, std::int64_t& done) {
-  const double begun = now_seconds();
+  const double begun = base::seconds(base::Clock::kWall);
   const double limit = options.max_seconds.value_or(HUGE_VAL);
   const auto due = [&](std::int64_t every) {
     return every > 0 && (done % every == 0 || done == plan.steps);
@@ -234,7 +229,7 @@ End Trainer::State::loop(const Callbacks& callbacks, std::int64_t& done) {
     if (done < plan.steps) {
       if (callbacks.stop_requested && callbacks.stop_requested()) {
         end = End::kStopped;
-      } else if (now_seconds() - begun >= limit) {
+      } else if (base::seconds(base::Clock::kWall) - begun >= limit) {
         end = End::kTimeUp;
       }
     }
@@ -249,8 +244,8 @@ End Trainer::State::loop(const Callbacks& callbacks, std::int64_t& done) {
 /// Draws the curve now and then. A picture that cannot be written stops nothing.
 void Trainer::State::draw(const Callbacks& callbacks, bool last) {
   if (const auto trouble = log->trouble()) warn(callbacks, *trouble + "; training goes on");
-  if (!last && now_seconds() - last_drawn <= kDrawSeconds) return;
-  last_drawn = now_seconds();
+  if (!last && base::seconds(base::Clock::kWall) - last_drawn <= kDrawSeconds) return;
+  last_drawn = base::seconds(base::Clock::kWall);
   try {
     log->draw(last);
   } catch (const base::Error& error) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace train {
@@ -14,11 +15,6 @@ constexpr double kRetrySeconds = 60;         // after an event file that could n
 constexpr double kFirstDrawSeconds = 2;      // until the first page
 constexpr double kLeastDrawSeconds = 10;     // between two drawings
 constexpr double kLargestDrawShare = 0.002;  // of the time, for drawing
-
-double steady_seconds() {
-  const auto since = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(since).count();
-}
 
 /// Wall time, as TensorBoard counts it.
 double wall_seconds() {
@@ -34,15 +30,16 @@ void Watch::take_up(std::int64_t first_step) {
   page_ = RunPage(run_);
   events_.reset();
   next_step_ = first_step;
-  page_pace_.next_seconds = png_pace_.next_seconds = steady_seconds() + kFirstDrawSeconds;
+  page_pace_.next_seconds = png_pace_.next_seconds =
+      base::seconds(base::Clock::kWall) + kFirstDrawSeconds;
 }
 
 template <class Draw>
 void Watch::Pace::draw(bool now, Draw&& draw) {
-  const double begun = steady_seconds();
+  const double begun = base::seconds(base::Clock::kWall);
   if (!now && begun < next_seconds) return;
   draw();
-  const double ended = steady_seconds();
+  const double ended = base::seconds(base::Clock::kWall);
   next_seconds = ended + std::max(kLeastDrawSeconds, (ended - begun) / kLargestDrawShare);
 }
 
@@ -50,7 +47,7 @@ void Watch::Pace::draw(bool now, Draw&& draw) {
 /// that another one goes on.
 template <class Write>
 void Watch::write_event(std::int64_t step, Write&& write) {
-  if (steady_seconds() < retry_seconds_) return;
+  if (base::seconds(base::Clock::kWall) < retry_seconds_) return;
   try {
     if (!events_) events_.emplace(run_ / "tb", wall_seconds(), next_step_);
     write(*events_, wall_seconds());
@@ -58,7 +55,7 @@ void Watch::write_event(std::int64_t step, Write&& write) {
   } catch (const base::Error&) {
     events_.reset();
     next_step_ = step;
-    retry_seconds_ = steady_seconds() + kRetrySeconds;
+    retry_seconds_ = base::seconds(base::Clock::kWall) + kRetrySeconds;
     throw;
   }
 }
