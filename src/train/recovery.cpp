@@ -93,7 +93,10 @@ void Trainer::State::take_results(const Callbacks& callbacks) {
     if (!result.wanted.numbered) continue;
     checkpoint = Checkpoint{*result.folder, result.step};
     rollbacks = 0;
-    if (result.error.empty()) last_trouble.clear();
+    if (result.error.empty()) {
+      last_trouble.clear();
+      model_step = result.step;
+    }
     if (callbacks.on_checkpoint) callbacks.on_checkpoint(*result.folder);
   }
 }
@@ -134,7 +137,7 @@ std::optional<std::string> Trainer::State::space_warning() {
   if (free >= needed) return std::nullopt;
   return fmt::format(
       "warning: up to {} checkpoints, the best one and the model take {:.2f} GB, but {:.2f} GB are "
-      "free in {}; lower --keep-checkpoints or --keep-every's number of them",
+      "free in {}; lower --keep-checkpoints, or raise --keep-every and --checkpoint-every",
       kept, static_cast<double>(needed) / kGiga, static_cast<double>(free) / kGiga, out.string());
 }
 
@@ -159,6 +162,7 @@ std::int64_t Trainer::State::after_spike(const Callbacks& callbacks, const StepR
   CheckpointState state;
   std::vector<std::string> skipped;
   const auto newest = newest_checkpoint(out, state, skipped);
+  for (const std::string& note : skipped) say(note);
   if (!newest || rollbacks >= kMostRollbacks) {
     log->event("spikes_accepted", {{"step", report.step}});
     say(fmt::format("{} spikes in a row {}: this is taken for the new normal",

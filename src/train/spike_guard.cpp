@@ -40,11 +40,4 @@ bool SpikeGuard::is_spike(double loss, double norm) {
   return false;
 }
 
-void SpikeGuard::restore(SpikeHistory history) {
-  history_ = std::move(history);
-  // A smaller window than the one it was kept for.
-  while (std::ssize(history_.losses) > window_) history_.losses.pop_front();
-  while (std::ssize(history_.norms) > window_) history_.norms.pop_front();
-}
-
 }  // namespace train

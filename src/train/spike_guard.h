@@ -30,7 +30,8 @@ class SpikeGuard {
   void clear() { history_ = {}; }
 
   const SpikeHistory& history() const { return history_; }
-  void restore(SpikeHistory history);
+  /// Goes on from what a guard of the same window has seen.
+  void restore(const SpikeHistory& history) { history_ = history; }
 
  private:
   std::int64_t window_;

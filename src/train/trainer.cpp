@@ -258,8 +258,9 @@ void Trainer::State::finish(const Callbacks& callbacks, End end, std::int64_t st
                             const std::optional<base::Path>& tokenizer) {
   if (end != End::kFinished || plan.checkpoint_every > 0) end_writing(callbacks, steps_done);
   // Without checkpoints, or killed between the last one and the model.
-  if (end == End::kFinished)
+  if (end == End::kFinished && model_step != steps_done) {
     save_run_model(out, average ? *average : model->parameters(), tokenizer);
+  }
   Json details = Json::object();
   details["step"] = steps_done;
   if (end != End::kFinished) details["reason"] = end == End::kTimeUp ? "max-time" : "signal";

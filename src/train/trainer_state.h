@@ -1,5 +1,6 @@
 #pragma once
-/// What a Trainer holds, for the two files that are it: opening.cpp makes it, trainer.cpp runs it.
+/// What a Trainer holds, for the files that are it: opening.cpp makes it, trainer.cpp runs it,
+/// optimizer.cpp does its updates, recovery.cpp keeps its work.
 
 #include <cstdint>
 #include <optional>
@@ -45,7 +46,8 @@ struct Trainer::State {
   std::optional<SpikeGuard> guard;
   std::int64_t rollbacks = 0;  // to the checkpoint that is the newest
   std::optional<CheckpointWriter> writer;
-  std::string last_trouble;  // what was warned of last, so that each trouble is told once
+  std::int64_t model_step = -1;  // of the model directory, where this sitting wrote it
+  std::string last_trouble;      // what was warned of last, so that each trouble is told once
 
   std::vector<std::int32_t> inputs, targets;  // (B, T), one micro-batch
   std::vector<float> losses;                  // (B, T), of validation
