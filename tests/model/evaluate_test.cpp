@@ -4,9 +4,9 @@
 
 #include <vector>
 
-#include "base/rng.h"
 #include "expect_error.h"
 #include "model/model.h"
+#include "model/random_model.h"
 
 namespace {
 
@@ -14,20 +14,9 @@ using Ids = std::vector<std::int32_t>;
 using model::Gpt2;
 using model::KvCache;
 
-constexpr model::Config kConfig = {.vocab_size = 61,
-                                   .context = 12,
-                                   .channels = 24,
-                                   .heads = 3,
-                                   .layers = 2,
-                                   .end_of_text = std::nullopt};
+using model_test::random_ids;
 
-Ids random_ids(std::size_t count, std::uint64_t seed) {
-  Ids ids(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    ids[i] = static_cast<std::int32_t>(base::random_below(61, seed, 0, i));
-  }
-  return ids;
-}
+constexpr model::Config kConfig = model_test::kSmallConfig;
 
 std::vector<std::unique_ptr<Gpt2>> models() {
   std::vector<std::unique_ptr<Gpt2>> models;

@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "expect_error.h"
 #include "model/golden.h"
+#include "model/random_model.h"
 
 namespace model_test {
 namespace {
@@ -23,37 +24,12 @@ using model::Optimizer;
 using model::ParameterInfo;
 using model::ParameterSet;
 
-constexpr Config kConfig = {.vocab_size = 61,
-                            .context = 12,
-                            .channels = 24,
-                            .heads = 3,
-                            .layers = 2,
-                            .end_of_text = std::nullopt};
+constexpr Config kConfig = kSmallConfig;
 
-std::unique_ptr<kernels::Backend> reference() {
-  return kernels::make_backend(kernels::Device::kReference, DType::kF32);
-}
-
-/// Ids in [0, vocabulary), a pure function of the seed.
-std::vector<std::int32_t> random_ids(std::size_t count, std::uint64_t seed) {
-  std::vector<std::int32_t> ids(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    ids[i] = static_cast<std::int32_t>(
-        base::random_below(static_cast<std::uint64_t>(kConfig.vocab_size), seed, 0, i));
-  }
-  return ids;
-}
-
-/// A model whose every parameter is random, biases and gains too, large enough to matter.
+/// A model whose every parameter is random.
 Gpt2 random_model(const Config& config, bool trainable, std::unique_ptr<kernels::Backend> backend) {
   Gpt2 model(config, std::move(backend), trainable);
-  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
-    const model::ParameterInfo& info = model.parameters().info(i);
-    const float mean = info.init == model::Init::kOnes ? 1.0F : 0.0F;
-    model.backend().fill_normal(model.parameters().view(i).rows(0, info.file_rows), mean, 0.2F, 5,
-                                i);
-  }
-  model.pack();
+  randomize(model);
   return model;
 }
 

@@ -10,6 +10,7 @@
 #include "base/rng.h"
 #include "expect_error.h"
 #include "model/golden.h"
+#include "model/random_model.h"
 #include "temporary_folder.h"
 
 namespace model_test {
@@ -26,12 +27,11 @@ using model::ParameterSet;
 using model::Recompute;
 using model::Tuning;
 
-constexpr Config kConfig = {.vocab_size = 61,
-                            .context = 12,
-                            .channels = 24,
-                            .heads = 3,
-                            .layers = 3,
-                            .end_of_text = std::nullopt};
+constexpr Config with_layers(Config config, std::int64_t layers) {
+  config.layers = layers;
+  return config;
+}
+constexpr Config kConfig = with_layers(kSmallConfig, 3);
 const Tuning kLora = {.lora = {.rank = 3, .alpha = 6}, .frozen = {}};
 
 Tuning freezing(std::vector<std::string> frozen) {
@@ -41,32 +41,15 @@ Tuning freezing(std::vector<std::string> frozen) {
 std::unique_ptr<kernels::Backend> backend_of(const BackendCase& c) {
   return kernels::make_backend(c.device, c.type);
 }
-std::unique_ptr<kernels::Backend> reference() {
-  return backend_of({kernels::Device::kReference, DType::kF32});
-}
 std::unique_ptr<kernels::Backend> cpu(DType type = DType::kF32) {
   return backend_of({kernels::Device::kCpu, type});
-}
-
-std::vector<std::int32_t> random_ids(std::size_t count, std::uint64_t seed) {
-  std::vector<std::int32_t> ids(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    ids[i] = static_cast<std::int32_t>(
-        base::random_below(static_cast<std::uint64_t>(kConfig.vocab_size), seed, 0, i));
-  }
-  return ids;
 }
 
 /// A model whose every parameter is random, adapters too; those that two tunings have in common are
 /// the same.
 Gpt2 random_model(const Tuning& tuning, std::unique_ptr<kernels::Backend> backend) {
   Gpt2 model(kConfig, std::move(backend), true, tuning);
-  ParameterSet& p = model.parameters();
-  for (std::size_t i = 0; i < p.size(); ++i) {
-    const float mean = p.info(i).init == model::Init::kOnes ? 1.0F : 0.0F;
-    model.backend().fill_normal(p.view(i).rows(0, p.info(i).file_rows), mean, 0.2F, 5, i);
-  }
-  model.pack();
+  randomize(model);
   return model;
 }
 

@@ -135,6 +135,22 @@ TEST_F(Spikes, InARowLeadBackToTheCheckpointAndPastTheirData) {
   EXPECT_EQ(read_log(folder_ / "run" / "log.jsonl").steps.size(), 200U) << "each step once";
 }
 
+TEST_F(Spikes, SayWhyAnOlderCheckpointIsTaken) {
+  poison(folder_ / "data", 150 * 32, 157 * 32);
+  Trainer trainer(options("run"));
+  Callbacks callbacks;
+  std::vector<std::string> notes;
+  callbacks.on_note = [&](const std::string& note) { notes.push_back(note); };
+  callbacks.on_step = [&](const StepReport& report) {
+    if (report.step != 152) return;
+    std::filesystem::resize_file(
+        folder_ / "run" / "checkpoints" / "step_00000140" / "adam_m.safetensors", 100);
+  };
+  trainer.run(callbacks);
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("skipped a checkpoint: ")));
+  EXPECT_EQ(events("run", "rollback").at(0).at("step"), 120);
+}
+
 TEST_F(Spikes, ResumeIsExactWithAFullWindowAndAWayBack) {
   poison(folder_ / "data", 150 * 32, 157 * 32);
   run_steps(options("whole"));
