@@ -11,6 +11,7 @@
 #include <csignal>
 #include <functional>
 
+#include "cli/train_words.h"
 #include "train/helpers.h"
 
 namespace {
@@ -199,20 +200,9 @@ class Dashboard : public testing::Test {
  protected:
   Dashboard() { train::make_data(folder_ / "data"); }
   std::vector<std::string> arguments(const std::string& out, int steps) const {
-    return {"--data",         folder_ / "data",
-            "--out",          folder_ / out,
-            "--layers",       "1",
-            "--heads",        "2",
-            "--channels",     "16",
-            "--context",      "8",
-            "--micro-batch",  "2",
-            "--batch-tokens", "32",
-            "--lr",           "1e-2",
-            "--precision",    "fp32",
-            "--val-every",    "100",
-            "--sample-every", "0",
-            "--steps",        std::to_string(steps),
-            "--dashboard"};
+    auto words = train_words(folder_ / "data", folder_ / out, steps, /*val_every=*/100);
+    words.emplace_back("--dashboard");
+    return words;
   }
   TemporaryFolder folder_;
 };

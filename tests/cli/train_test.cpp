@@ -11,6 +11,7 @@
 
 #include "base/rng.h"
 #include "cli/model_testing.h"
+#include "cli/train_words.h"
 #include "train/checkpoint.h"
 #include "train/helpers.h"
 
@@ -82,19 +83,7 @@ class TrainCommand : public testing::Test {
 
   /// A run of `steps` steps that takes a moment.
   std::vector<std::string> arguments(const std::string& out, int steps) const {
-    return {"--data",         folder_ / "data",
-            "--out",          folder_ / out,
-            "--layers",       "1",
-            "--heads",        "2",
-            "--channels",     "16",
-            "--context",      "8",
-            "--micro-batch",  "2",
-            "--batch-tokens", "32",
-            "--lr",           "1e-2",
-            "--precision",    "fp32",
-            "--val-every",    "0",
-            "--sample-every", "0",
-            "--steps",        std::to_string(steps)};
+    return train_words(folder_ / "data", folder_ / out, steps, /*val_every=*/0);
   }
   static std::vector<std::string> with(std::vector<std::string> words,
                                        const std::vector<std::string>& more) {
