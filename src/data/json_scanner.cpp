@@ -8,6 +8,8 @@
 #include <cstring>
 #include <optional>
 
+#include "base/utf8.h"
+
 namespace data {
 namespace {
 
@@ -62,26 +64,6 @@ std::optional<Escape> unicode_escape(const char* at, const char* end) {
   return Escape{0x10000 + ((*first - 0xD800) << 10) + (*second - 0xDC00), 10};
 }
 
-char* put_utf8(char* out, std::uint32_t code) {
-  const auto put = [&out](std::uint32_t byte) { *out++ = static_cast<char>(byte); };
-  if (code < 0x80) {
-    put(code);
-  } else if (code < 0x800) {
-    put(0xC0 | code >> 6);
-    put(0x80 | (code & 0x3F));
-  } else if (code < 0x10000) {
-    put(0xE0 | code >> 12);
-    put(0x80 | (code >> 6 & 0x3F));
-    put(0x80 | (code & 0x3F));
-  } else {
-    put(0xF0 | code >> 18);
-    put(0x80 | (code >> 12 & 0x3F));
-    put(0x80 | (code >> 6 & 0x3F));
-    put(0x80 | (code & 0x3F));
-  }
-  return out;
-}
-
 }  // namespace
 
 std::string_view decode_json_string(char* begin, const char* end) {
@@ -114,7 +96,7 @@ std::string_view decode_json_string(char* begin, const char* end) {
         break;
       case 'u': {
         const auto character = unicode_escape(at, end);
-        out = put_utf8(out, character->code);
+        out = base::put_utf8(out, character->code);
         at += character->bytes;
         break;
       }

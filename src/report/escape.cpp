@@ -1,28 +1,16 @@
-// UTF-8 checked by hand, and the escapes of XML and of scripts.
+// What is not UTF-8 replaced, and the escapes of XML and of scripts.
 
 #include "report/escape.h"
 
 #include <algorithm>
-#include <cstdint>
+
+#include "base/utf8.h"
 
 namespace report {
 
 std::size_t utf8_character(std::string_view text) {
-  const auto byte = [&](std::size_t i) -> std::uint32_t {
-    return static_cast<unsigned char>(text[i]);
-  };
-  const std::uint32_t lead = byte(0);
-  if (lead < 0x80) return 1;
-  const std::size_t size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || text.size() < size) return 0;
-  std::uint32_t code = lead & (0x7fU >> size);
-  for (std::size_t i = 1; i < size; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-    code = code << 6 | (byte(i) & 0x3f);
-  }
-  constexpr std::uint32_t kFirstOfSize[] = {0, 0, 0x80, 0x800, 0x10000};
-  const bool surrogate = code >= 0xd800 && code <= 0xdfff;
-  return surrogate || code < kFirstOfSize[size] || code > 0x10ffff ? 0 : size;
+  const base::Utf8Step step = base::utf8_step(text.data(), text.data() + text.size());
+  return step.kind == base::Utf8::kWhole ? step.bytes : 0;
 }
 
 std::string as_utf8(std::string_view text) {

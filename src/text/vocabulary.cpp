@@ -10,7 +10,7 @@
 #include <limits>
 
 #include "base/error.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 namespace text {
 namespace {
@@ -158,7 +158,8 @@ std::size_t count_lines(std::string_view text) {
 constinit const ByteAlphabet kByteAlphabet = make_byte_alphabet();
 
 void append_spelling(std::string& out, std::string_view bytes) {
-  for (const char c : bytes) append_utf8(out, kByteAlphabet.code_of[static_cast<std::uint8_t>(c)]);
+  for (const char c : bytes)
+    base::append_utf8(out, kByteAlphabet.code_of[static_cast<std::uint8_t>(c)]);
 }
 
 bool append_bytes_of(std::string& out, std::string_view spelling) {
@@ -166,8 +167,9 @@ bool append_bytes_of(std::string& out, std::string_view spelling) {
   const char* p = spelling.data();
   const char* const end = p + spelling.size();
   while (p < end) {
-    const Utf8Step step = utf8_step(p, end);
-    const bool known = step.kind == Utf8::kWhole && step.code < kByteAlphabet.byte_of.size() &&
+    const base::Utf8Step step = base::utf8_step(p, end);
+    const bool known = step.kind == base::Utf8::kWhole &&
+                       step.code < kByteAlphabet.byte_of.size() &&
                        kByteAlphabet.byte_of[step.code] != ByteAlphabet::kNoByte;
     if (!known) {
       out.resize(size_before);

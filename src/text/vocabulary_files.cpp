@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 #include "text/vocabulary.h"
 
 namespace text {
@@ -96,7 +96,7 @@ void append_json_token(std::string& out, const Tokenizer::Tables& tables, TokenI
   const char* p = bytes.data();
   const char* const end = p + bytes.size();
   while (p < end) {
-    const Utf8Step step = utf8_step(p, end);  // valid: it came out of a JSON parser
+    const base::Utf8Step step = base::utf8_step(p, end);  // valid: it came out of a JSON parser
     append_json_escaped(out, step.code);
     p += step.bytes;
   }

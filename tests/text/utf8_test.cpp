@@ -1,6 +1,6 @@
 // UTF-8 validity and the stream decoder.
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <gtest/gtest.h>
 
@@ -21,9 +21,9 @@ TEST(Utf8, AcceptsEveryCharacterAndOnlyThose) {
     ASSERT_EQ(text::is_valid_utf8(bytes), character) << static_cast<std::uint32_t>(code);
     if (!character) continue;
     std::string written;
-    text::append_utf8(written, code);
+    base::append_utf8(written, code);
     ASSERT_EQ(written, bytes);
-    ASSERT_EQ(text::utf8_step(bytes.data(), bytes.data() + bytes.size()).code, code);
+    ASSERT_EQ(base::utf8_step(bytes.data(), bytes.data() + bytes.size()).code, code);
   }
 }
 

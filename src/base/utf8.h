@@ -1,12 +1,12 @@
 #pragma once
-/// One step through bytes that may or may not be UTF-8. Private to the room.
+/// One step through bytes that may or may not be UTF-8, and characters as bytes.
 /// Source: The Unicode Standard 16.0, table 3-7 (well-formed byte sequences).
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
-namespace text {
+namespace base {
 
 /// What stands at a place in the bytes.
 enum class Utf8 : std::uint8_t {
@@ -42,7 +42,32 @@ inline Utf8Step utf8_step(const char* p, const char* end) {
   return {Utf8::kWhole, length, code};
 }
 
-/// Appends the UTF-8 form of a code point below U+110000.
-void append_utf8(std::string& out, char32_t code);
+/// Writes the UTF-8 form of a code point below U+110000 to `out`, at most four bytes; returns their
+/// end.
+inline char* put_utf8(char* out, char32_t code) {
+  const auto put = [&out](char32_t byte) { *out++ = static_cast<char>(byte); };
+  if (code < 0x80) {
+    put(code);
+  } else if (code < 0x800) {
+    put(0xC0 | code >> 6);
+    put(0x80 | (code & 0x3F));
+  } else if (code < 0x10000) {
+    put(0xE0 | code >> 12);
+    put(0x80 | (code >> 6 & 0x3F));
+    put(0x80 | (code & 0x3F));
+  } else {
+    put(0xF0 | code >> 18);
+    put(0x80 | (code >> 12 & 0x3F));
+    put(0x80 | (code >> 6 & 0x3F));
+    put(0x80 | (code & 0x3F));
+  }
+  return out;
+}
 
-}  // namespace text
+/// Appends it to a string.
+inline void append_utf8(std::string& out, char32_t code) {
+  char bytes[4];
+  out.append(bytes, put_utf8(bytes, code));
+}
+
+}  // namespace base
