@@ -102,6 +102,7 @@ BackgroundTask::BackgroundTask() = default;
 
 BackgroundTask::BackgroundTask(std::function<void()> function) : state_(std::make_unique<State>()) {
   state_->thread = std::thread([state = state_.get(), function = std::move(function)] {
+    omp_set_num_threads(1);  // of this thread's own loops; a second team would fight the first
     try {
       function();
     } catch (...) {

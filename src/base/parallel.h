@@ -64,7 +64,7 @@ void parallel_for_dynamic(std::int64_t count, Body&& body, std::int64_t chunk = 
       &range);
 }
 
-/// One function running on a thread of its own (a background writer, a progress ticker).
+/// One function on a thread of its own (a writer, a progress ticker), which runs its loops alone.
 class BackgroundTask {
  public:
   BackgroundTask();

@@ -61,8 +61,13 @@ void require_type(std::string_view operation, std::string_view name, const Const
        name_of(view.type()));
 }
 
-Arena::Arena(std::size_t capacity_bytes)
-    : capacity_(round_up(std::max<std::size_t>(capacity_bytes, 1), kHugePageBytes)) {
+Arena::Arena(std::size_t capacity_bytes, MemorySource* source)
+    : source_(source),
+      capacity_(round_up(std::max<std::size_t>(capacity_bytes, 1), kHugePageBytes)) {
+  if (source_ != nullptr) {
+    data_ = static_cast<std::byte*>(source_->take(capacity_));
+    return;
+  }
   void* address =
       ::mmap(nullptr, capacity_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (address == MAP_FAILED) {
@@ -77,13 +82,15 @@ Arena::Arena(std::size_t capacity_bytes)
 Arena::~Arena() { release(); }
 
 Arena::Arena(Arena&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)),
+    : source_(other.source_),
+      data_(std::exchange(other.data_, nullptr)),
       capacity_(std::exchange(other.capacity_, 0)),
       used_(std::exchange(other.used_, 0)) {}
 
 Arena& Arena::operator=(Arena&& other) noexcept {
   if (this != &other) {
     release();
+    source_ = other.source_;
     data_ = std::exchange(other.data_, nullptr);
     capacity_ = std::exchange(other.capacity_, 0);
     used_ = std::exchange(other.used_, 0);
@@ -92,7 +99,12 @@ Arena& Arena::operator=(Arena&& other) noexcept {
 }
 
 void Arena::release() noexcept {
-  if (data_ != nullptr) ::munmap(data_, capacity_);
+  if (data_ == nullptr) return;
+  if (source_ != nullptr) {
+    source_->give_back(data_);
+  } else {
+    ::munmap(data_, capacity_);
+  }
   data_ = nullptr;
 }
 

@@ -182,6 +182,21 @@ void require_shape(std::string_view operation, std::string_view name, const Cons
 void require_type(std::string_view operation, std::string_view name, const ConstView& view,
                   DType expected);
 
+/// Where an arena's memory comes from that is not the process's own: a device's, which host code
+/// may read and write while the device does not use it.
+class MemorySource {
+ public:
+  virtual ~MemorySource() = default;
+  /// Zeroed memory, aligned as arenas are. Throws Error where there is not enough.
+  virtual void* take(std::size_t bytes) = 0;
+  virtual void give_back(void* memory) noexcept = 0;
+  /// What there is left.
+  virtual std::size_t free_bytes() const = 0;
+  /// Copies to the process's own memory what the device has computed so far. Any thread may call
+  /// it.
+  virtual void copy_out(void* to, const void* from, std::size_t bytes) = 0;
+};
+
 /// One zeroed block of memory on huge pages where the system grants them, handed out front to back.
 ///
 /// Layout runs twice: a default-constructed arena only measures (take() returns views without
@@ -194,8 +209,9 @@ class Arena {
 
   /// A measuring arena.
   Arena() = default;
-  /// An owning arena of `capacity_bytes`. Throws Error when the system refuses the memory.
-  explicit Arena(std::size_t capacity_bytes);
+  /// An owning arena of `capacity_bytes`, from `source` where given, which outlives it. Throws
+  /// Error when the memory is refused.
+  explicit Arena(std::size_t capacity_bytes, MemorySource* source = nullptr);
   ~Arena();
   Arena(Arena&& other) noexcept;
   Arena& operator=(Arena&& other) noexcept;
@@ -208,9 +224,11 @@ class Arena {
   bool measuring() const { return data_ == nullptr; }
   std::size_t used_bytes() const { return used_; }
   std::size_t capacity_bytes() const { return capacity_; }
+  MemorySource* source() const { return source_; }
 
  private:
   void release() noexcept;
+  MemorySource* source_ = nullptr;
   std::byte* data_ = nullptr;
   std::size_t capacity_ = 0;
   std::size_t used_ = 0;
@@ -218,10 +236,10 @@ class Arena {
 
 /// Runs layout(arena) measuring, then on an arena of exactly that size, which is returned.
 template <class Layout>
-Arena make_arena(Layout&& layout) {
+Arena make_arena(Layout&& layout, MemorySource* source = nullptr) {
   Arena measuring;
   layout(measuring);
-  Arena real(measuring.used_bytes());
+  Arena real(measuring.used_bytes(), source);
   layout(real);
   return real;
 }

@@ -106,6 +106,10 @@ void with_type(std::string_view name, DType type, Body&& body) {
 
 void Backend::fill_zero(View out) {
   const Timed timed(*this, "fill_zero", {.bytes = bytes_of({out})});
+  do_fill_zero(out);
+}
+
+void Backend::do_fill_zero(View out) {
   auto* data = static_cast<std::byte*>(out.data());
   for_each_block(static_cast<std::int64_t>(out.bytes()), [=](std::int64_t begin, std::int64_t end) {
     std::memset(data + begin, 0, static_cast<std::size_t>(end - begin));
@@ -115,6 +119,7 @@ void Backend::fill_zero(View out) {
 void Backend::fill_normal(View out, float mean, float deviation, std::uint64_t seed,
                           std::uint64_t stream) {
   base::require_type("fill_normal", "out", out, DType::kF32);
+  finish();
   float* data = out.f32();
   for_each_block(out.elements(), [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
@@ -128,6 +133,7 @@ void Backend::fill_normal(View out, float mean, float deviation, std::uint64_t s
 void Backend::fill_uniform(View out, float low, float high, std::uint64_t seed,
                            std::uint64_t stream) {
   base::require_type("fill_uniform", "out", out, DType::kF32);
+  finish();
   float* data = out.f32();
   const double width = static_cast<double>(high) - static_cast<double>(low);
   for_each_block(out.elements(), [=](std::int64_t begin, std::int64_t end) {
@@ -140,6 +146,7 @@ void Backend::fill_uniform(View out, float low, float high, std::uint64_t seed,
 
 void Backend::convert(View out, ConstView inp) {
   base::require_shape("convert", "out", out, inp.shape());
+  finish();
   const Timed timed(*this, "convert", {.bytes = bytes_of({out, inp})});
   with_type("out", out.type(), [&](auto to) {
     with_type("inp", inp.type(),
@@ -195,6 +202,10 @@ double Backend::do_sum_of_squares(const float* values, std::int64_t count) const
 double Backend::squared_norm(ConstView values) {
   base::require_type("squared_norm", "values", values, DType::kF32);
   const Timed timed(*this, "squared_norm", {.bytes = bytes_of({values})});
+  return do_squared_norm(values);
+}
+
+double Backend::do_squared_norm(ConstView values) {
   const float* data = values.f32();
   const std::int64_t blocks = (values.elements() + kBlock - 1) / kBlock;
   block_sums_.resize(static_cast<std::size_t>(blocks));

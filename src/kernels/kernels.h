@@ -189,7 +189,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  /// "reference" or "cpu".
+  /// "reference", "cpu" or "cuda".
   virtual std::string_view name() const = 0;
   /// What runs, for logs: "cpu, avx512, oneDNN bf16 (amx)".
   virtual std::string description() const = 0;
@@ -198,8 +198,14 @@ class Backend {
   /// What pack_weight() makes. Where it is an integer format, linear_backward, head_loss,
   /// muon_step and, with copies, adamw_step are Errors: rounded weights have no gradient.
   WeightFormat weight_format() const { return weight_format_; }
+  /// Where the tensors of its operations must lie; null: anywhere. Ids, positions, targets, losses
+  /// and logits lie in the process's own memory for every backend.
+  virtual base::MemorySource* memory() { return nullptr; }
+  /// Waits for what operations have begun: afterwards host code may read what they wrote.
+  virtual void finish() {}
 
-  /// From now on adds up what each operation costs, from nothing. Some 100 ns a call.
+  /// From now on adds up what each operation costs, from nothing. Some 100 ns a call; a device is
+  /// waited for after each, so that a step takes longer than without.
   void start_profile(base::Clock clock);
   /// What was added up, in the order of first calls; empty before start_profile().
   const std::vector<OperationTotals>& profile() const { return profile_; }
@@ -425,7 +431,9 @@ class Backend {
                               const LossOptions& options) = 0;
   virtual void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                               std::int64_t vocab) = 0;
-  /// Of one of the blocks that squared_norm() adds up, on the calling thread.
+  virtual void do_fill_zero(View out);
+  virtual double do_squared_norm(ConstView values);
+  /// Of one of the blocks that do_squared_norm() adds up, on the calling thread.
   virtual double do_sum_of_squares(const float* values, std::int64_t count) const;
   virtual void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
                              const PackedWeight* copies, const Average& average) = 0;
@@ -450,7 +458,11 @@ class Backend {
 void merge_low_rank(View out, ConstView weight, ConstView a, ConstView b, float scale);
 
 /// Which backend to make.
-enum class Device : std::uint8_t { kReference, kCpu };
+enum class Device : std::uint8_t { kReference, kCpu, kCuda };
+
+/// Why CUDA device `index` cannot be used: no CUDA in this build, no driver, no such device.
+/// Empty where it can.
+std::string cuda_trouble(int index);
 
 /// What the cpu backend computes with: its bits depend on it.
 struct CpuChoice {
@@ -475,14 +487,16 @@ std::vector<double> try_cpu_choices(DType compute_type, const std::vector<CpuCho
 /// instruction set of the cpu backend, oneDNN's included; an unknown value, or one this processor
 /// lacks, is an Error, never a silent fallback. oneDNN takes its cap once: another value later in
 /// the same process is an Error too.
+/// `index`: of the CUDA device, whose backend computes in bf16 only. Throws Error as cuda_trouble()
+/// says.
 std::unique_ptr<Backend> make_backend(Device device, DType compute_type,
-                                      const CpuChoice* choice = nullptr);
+                                      const CpuChoice* choice = nullptr, int index = 0);
 
 /// Makes a backend for inference with weights in `format`. It computes in f32 for kF32, else in
 /// bf16. As make_backend() otherwise.
 /// `choice`: decides the instruction set of weights in kF32 and kBf16; null: the strongest.
 std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format,
-                                                const CpuChoice* choice = nullptr);
+                                                const CpuChoice* choice = nullptr, int index = 0);
 
 /// Instruction sets this processor can run, weakest first: "generic", "avx2", "avx512",
 /// "avx512_bf16", "amx".

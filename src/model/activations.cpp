@@ -99,14 +99,15 @@ std::size_t lay_out(std::byte* memory, const Config& config, DType type, std::in
 
 TrainingActivations make_training_activations(const Config& config, DType type, std::int64_t batch,
                                               std::int64_t length, Recompute recompute,
-                                              bool dropout, std::int64_t first_kept) {
+                                              bool dropout, std::int64_t first_kept,
+                                              base::MemorySource* memory) {
   TrainingActivations t;
   t.batch = batch;
   t.length = length;
   t.recompute = recompute;
   t.dropout = dropout;
   t.first_kept = first_kept;
-  t.arena = base::make_arena([&](base::Arena& arena) { lay_out(arena, config, type, t); });
+  t.arena = base::make_arena([&](base::Arena& arena) { lay_out(arena, config, type, t); }, memory);
   return t;
 }
 
@@ -114,13 +115,15 @@ std::int64_t first_kept_layer(std::int64_t lowest_place, const Config& config) {
   return std::clamp<std::int64_t>(layer_of(lowest_place), 0, config.layers - 1);
 }
 
-const Activations& InferenceActivations::use(const Config& config, DType type, std::int64_t batch,
-                                             std::int64_t length) {
+const Activations& InferenceActivations::use(const Config& config, kernels::Backend& backend,
+                                             std::int64_t batch, std::int64_t length) {
+  const DType type = backend.compute_type();
   if (batch == batch_ && length == length_) return activations_;
   const std::int64_t rows = batch * length;
   if (rows > capacity_rows_) {
     arena_ = {};  // gives the memory back before more is taken
-    arena_ = base::Arena(lay_out(nullptr, config, type, rows, batch, length, activations_));
+    arena_ = base::Arena(lay_out(nullptr, config, type, rows, batch, length, activations_),
+                         backend.memory());
     memory_ = static_cast<std::byte*>(arena_.take_bytes(arena_.capacity_bytes()));
     capacity_rows_ = rows;
   }

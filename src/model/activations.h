@@ -66,7 +66,8 @@ struct TrainingActivations {
 
 TrainingActivations make_training_activations(const Config& config, DType type, std::int64_t batch,
                                               std::int64_t length, Recompute recompute,
-                                              bool dropout, std::int64_t first_kept);
+                                              bool dropout, std::int64_t first_kept,
+                                              base::MemorySource* memory = nullptr);
 
 /// The lowest block that a backward pass goes into; the last one where it goes into none.
 std::int64_t first_kept_layer(std::int64_t lowest_place, const Config& config);
@@ -74,8 +75,9 @@ std::int64_t first_kept_layer(std::int64_t lowest_place, const Config& config);
 /// Memory for forward passes of any size: grows when a larger one comes, else is used again.
 class InferenceActivations {
  public:
-  /// Buffers for (batch, length); valid until the next call.
-  const Activations& use(const Config& config, DType type, std::int64_t batch, std::int64_t length);
+  /// Buffers for (batch, length) in a backend's type and memory; valid until the next call.
+  const Activations& use(const Config& config, kernels::Backend& backend, std::int64_t batch,
+                         std::int64_t length);
 
  private:
   std::int64_t capacity_rows_ = 0;

@@ -224,11 +224,12 @@ void Gpt2::prepare_training(std::int64_t batch, std::int64_t length, Recompute r
     return;
   }
   s.training = {};  // gives the memory back before more is taken
-  s.training =
-      make_training_activations(config(), s.backend->compute_type(), batch, length, recompute,
-                                dropout, first_kept_layer(s.lowest_place, config()));
+  s.training = make_training_activations(
+      config(), s.backend->compute_type(), batch, length, recompute, dropout,
+      first_kept_layer(s.lowest_place, config()), s.backend->memory());
   if (s.gradients) return;
-  s.gradients = std::make_unique<ParameterSet>(config(), Contents::kTrained, s.parameters.tuning());
+  s.gradients = std::make_unique<ParameterSet>(config(), Contents::kTrained, s.parameters.tuning(),
+                                               s.backend->memory());
 }
 
 ParameterSet& Gpt2::gradients() {
@@ -240,6 +241,7 @@ ParameterSet& Gpt2::gradients() {
     }
     state_->gradients_begin_anew = false;
   }
+  backend().finish();
   return g;
 }
 
@@ -358,6 +360,7 @@ void Gpt2::State::step(std::string_view name, ParameterSet& m, ParameterSet& v,
     backend->adamw_step(parameters.view(i), g.view(i), m.view(i), v.view(i), own, packed,
                         own_average);
   }
+  backend->finish();
   // What products use of a weight changes with its adapter.
   for (std::size_t i = 0; i < g.size(); ++i) {
     const std::int64_t a = g.info(i).adapter;

@@ -47,7 +47,7 @@ double Gpt2::evaluate(std::span<const std::int32_t> ids, std::span<const std::in
   check_count("losses", losses.size(), rows);
   check_ids("id", ids, 0, config().vocab_size);
   check_ids("target", targets, kernels::kIgnoredTarget, config().vocab_size);
-  const Activations& a = s.inference.use(config(), s.backend->compute_type(), batch, length);
+  const Activations& a = s.inference.use(config(), *s.backend, batch, length);
   s.blocks_forward(a, ids_view(ids), length);
   return s.scored_losses(a, targets, length, losses);
 }
@@ -98,7 +98,7 @@ void Gpt2::logits(std::span<const std::int32_t> ids, std::span<float> logits) {
   check_length(length, config());
   check_ids("id", ids, 0, vocab);
   check_count("logits", logits.size(), length * vocab);
-  const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, length);
+  const Activations& a = s.inference.use(config(), *s.backend, 1, length);
   s.blocks_forward(a, ids_view(ids), length);
   s.backend->head_logits(floats_view(logits, {length, vocab}), s.final_norm(a, 0, 0, length),
                          s.copies[0], vocab);
@@ -120,7 +120,7 @@ void Gpt2::logits_at(std::span<const std::int32_t> ids, std::int64_t batch, std:
       std::ranges::adjacent_find(rows, std::greater_equal()) != rows.end()) {
     base::fail("logits_at: rows: expected 0 to {}, ascending", all - 1);
   }
-  const Activations& a = s.inference.use(config(), s.backend->compute_type(), batch, length);
+  const Activations& a = s.inference.use(config(), *s.backend, batch, length);
   s.blocks_forward(a, ids_view(ids), length);
   // Rows side by side go together. None is written to where a later one is still to be read.
   for (std::size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
@@ -170,7 +170,7 @@ void Gpt2::decode(KvCache& cache, std::span<const std::int32_t> ids, std::span<f
   const std::int64_t vocab = config().vocab_size;
   check_decode(config(), ids, 1, logits);
   s.make_room(cache, length);
-  const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, length);
+  const Activations& a = s.inference.use(config(), *s.backend, 1, length);
   KvCache* const caches[] = {&cache};
   s.blocks_forward_cached(a, ids_view(ids), caches, {&length, 1});
   cache.length_ += length;
@@ -186,7 +186,7 @@ void Gpt2::decode_batch(std::span<KvCache* const> caches, std::span<const std::i
   check_count("ids", ids.size(), count);
   check_decode(config(), ids, caches.size(), logits);
   for (KvCache* cache : caches) s.make_room(*cache, 1);
-  const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, count);
+  const Activations& a = s.inference.use(config(), *s.backend, 1, count);
   s.ones.assign(caches.size(), 1);
   s.blocks_forward_cached(a, ids_view(ids), caches, s.ones);
   for (KvCache* cache : caches) ++cache->length_;
@@ -211,7 +211,7 @@ double Gpt2::evaluate_cached(std::span<KvCache* const> caches, std::span<const s
   check_ids("id", ids, 0, config().vocab_size);
   check_ids("target", targets, kernels::kIgnoredTarget, config().vocab_size);
   for (std::size_t i = 0; i < caches.size(); ++i) s.make_room(*caches[i], counts[i]);
-  const Activations& a = s.inference.use(config(), s.backend->compute_type(), 1, rows);
+  const Activations& a = s.inference.use(config(), *s.backend, 1, rows);
   s.blocks_forward_cached(a, ids_view(ids), caches, counts);
   for (std::size_t i = 0; i < caches.size(); ++i) caches[i]->length_ += counts[i];
   return s.scored_losses(a, targets, rows, losses);

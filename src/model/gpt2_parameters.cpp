@@ -45,12 +45,15 @@ Gpt2::State::State(const Config& config, std::unique_ptr<Backend> own_backend, b
                    bool has_masters, const Tuning& tuning)
     : backend(std::move(own_backend)), trainable(is_trainable), masters(has_masters) {
   validate(config);
-  parameters = ParameterSet(config, masters ? Contents::kAll : Contents::kUnpacked, tuning);
+  parameters = ParameterSet(config, masters ? Contents::kAll : Contents::kUnpacked, tuning,
+                            backend->memory());
   const std::vector<ParameterInfo> list = parameter_list(config, tuning);
   lowest_place = lowest_trained_place(list);
-  copies_arena = base::make_arena([&](base::Arena& arena) {
-    staging = lay_out_copies(arena, list, *backend, trainable, copies);
-  });
+  copies_arena = base::make_arena(
+      [&](base::Arena& arena) {
+        staging = lay_out_copies(arena, list, *backend, trainable, copies);
+      },
+      backend->memory());
 }
 
 void Gpt2::State::pack(std::size_t index) {
@@ -114,18 +117,20 @@ void fill_initial(Backend& k, View rows, const ParameterInfo& info, std::int64_t
 /// f32 memory for one parameter at a time, where a model keeps none.
 class Staging {
  public:
+  explicit Staging(base::MemorySource* source) : source_(source) {}
   View take(const ParameterInfo& info) {
     const std::size_t bytes =
         static_cast<std::size_t>(info.shape.elements()) * base::size_of(DType::kF32);
     if (arena_.capacity_bytes() < bytes) {
       arena_ = {};  // gives the memory back before more is taken
-      arena_ = base::Arena(bytes);
+      arena_ = base::Arena(bytes, source_);
       memory_ = arena_.take_bytes(bytes);
     }
     return {memory_, DType::kF32, info.shape};
   }
 
  private:
+  base::MemorySource* source_;
   base::Arena arena_;
   void* memory_ = nullptr;
 };
@@ -134,7 +139,7 @@ class Staging {
 
 void Gpt2::initialize(std::uint64_t seed) {
   State& s = *state_;
-  Staging staging;
+  Staging staging(s.backend->memory());
   for (std::size_t i = 0; i < s.parameters.size(); ++i) {
     const ParameterInfo& info = s.parameters.info(i);
     const View kept = s.parameters.view(i);
@@ -161,14 +166,15 @@ void Gpt2::pack() {
 
 void Gpt2::set_parameters(const std::function<ConstView(const ParameterInfo&)>& values) {
   State& s = *state_;
-  Staging staging;
+  Staging staging(s.backend->memory());
   for (std::size_t i = 0; i < s.parameters.size(); ++i) {
     const ParameterInfo& info = s.parameters.info(i);
     const View kept = s.parameters.view(i);
     const ConstView rows = values(info);
     if (rows.empty()) continue;
     ConstView all = rows;  // packed from where it lies if that is what packing reads
-    if (!kept.empty() || rows.type() != DType::kF32 || rows.shape() != info.shape) {
+    if (!kept.empty() || rows.type() != DType::kF32 || rows.shape() != info.shape ||
+        s.backend->memory() != nullptr) {
       const View to = kept.empty() ? staging.take(info) : kept;
       s.backend->convert(to.rows(0, info.file_rows), rows);
       const std::int64_t padding = info.shape[0] - info.file_rows;

@@ -8,23 +8,30 @@
 
 namespace model {
 
-KvCache::KvCache(const Config& config, DType type, std::optional<std::int64_t> capacity)
-    : shape_{config.heads, config.context, config.channels / config.heads} {
+KvCache::KvCache(const Config& config, DType type, std::optional<std::int64_t> capacity,
+                 base::MemorySource* memory)
+    : shape_{config.heads, config.context, config.channels / config.heads}, memory_(memory) {
   const auto layers = static_cast<std::size_t>(config.layers);
   keys_.assign(layers, View(nullptr, type, {}));
   values_ = keys_;
   take(std::clamp<std::int64_t>(capacity.value_or(config.context), 1, config.context));
 }
 
+KvCache Gpt2::make_cache(std::optional<std::int64_t> capacity) {
+  return KvCache(config(), backend().compute_type(), capacity, backend().memory());
+}
+
 void KvCache::take(std::int64_t capacity) {
   const DType type = keys_.front().type();
   const Shape shape{shape_[0], capacity, shape_[2]};
-  arena_ = base::make_arena([&](base::Arena& arena) {
-    for (std::size_t layer = 0; layer < keys_.size(); ++layer) {
-      keys_[layer] = arena.take(type, shape);
-      values_[layer] = arena.take(type, shape);
-    }
-  });
+  arena_ = base::make_arena(
+      [&](base::Arena& arena) {
+        for (std::size_t layer = 0; layer < keys_.size(); ++layer) {
+          keys_[layer] = arena.take(type, shape);
+          values_[layer] = arena.take(type, shape);
+        }
+      },
+      memory_);
   capacity_ = capacity;
 }
 

@@ -152,14 +152,15 @@ Contents second_moments_of(Optimizer optimizer);
 class ParameterSet {
  public:
   ParameterSet() = default;
-  /// All zeros.
+  /// All zeros, in `memory` where given (a backend's).
   /// Throws Error where `tuning` names nothing, leaves nothing to train or has a rank or alpha out
   /// of range.
   explicit ParameterSet(const Config& config, Contents contents = Contents::kAll,
-                        const Tuning& tuning = {});
-  /// Takes the values of `other`, and its layout where this set's is another one. Frozen parameters
-  /// are not copied: their views become those of `other`, whose memory has to stay.
-  void assign(const ParameterSet& other);
+                        const Tuning& tuning = {}, base::MemorySource* memory = nullptr);
+  /// Takes the values of `other`, and its layout where this set's is another one, then in `memory`
+  /// where given, whatever that of `other` is. Frozen parameters are not copied: their views become
+  /// those of `other`, whose memory has to stay.
+  void assign(const ParameterSet& other, base::MemorySource* memory = nullptr);
 
   View wte;                             // (Vp, C)
   View wpe;                             // (context, C)
@@ -182,7 +183,7 @@ class ParameterSet {
   std::size_t bytes() const { return arena_.used_bytes(); }
 
  private:
-  void take_layout(const ParameterSet& other);
+  void take_layout(const ParameterSet& other, base::MemorySource* memory);
 
   Config config_;
   Tuning tuning_;
@@ -238,8 +239,9 @@ struct MemoryPlan {
 class KvCache {
  public:
   /// Room for the first `capacity` positions (default: the model's whole context), in the backend's
-  /// compute type. More is taken, up to the context, when a longer sequence comes.
-  KvCache(const Config& config, DType type, std::optional<std::int64_t> capacity = std::nullopt);
+  /// compute type and memory. More is taken, up to the context, when a longer sequence comes.
+  KvCache(const Config& config, DType type, std::optional<std::int64_t> capacity = std::nullopt,
+          base::MemorySource* memory = nullptr);
   /// Positions filled so far.
   std::int64_t length() const { return length_; }
   /// Positions there is room for.
@@ -256,6 +258,7 @@ class KvCache {
   void take(std::int64_t capacity);
   void copy_positions(const KvCache& from);
   Shape shape_;  // (H, context, D)
+  base::MemorySource* memory_ = nullptr;
   base::Arena arena_;
   std::vector<View> keys_;    // L of (H, capacity, D)
   std::vector<View> values_;  // L of (H, capacity, D)
@@ -290,6 +293,8 @@ class Gpt2 {
   void initialize_adapters(std::uint64_t seed);
   /// Renews the products' copies from the masters.
   void pack();
+  /// A cache in the backend's type and memory, with room for `capacity` positions.
+  KvCache make_cache(std::optional<std::int64_t> capacity = std::nullopt);
   /// Sets every parameter, with masters or without, and packs. `values(info)` gives one's rows as
   /// files hold them (f32, bf16 or f16), or an empty view to leave it as it is.
   void set_parameters(const std::function<ConstView(const ParameterInfo&)>& values);

@@ -184,35 +184,42 @@ ConstView merged(const ParameterSet& set, std::size_t index, float* staging) {
   return result;
 }
 
-ParameterSet::ParameterSet(const Config& config, Contents contents, const Tuning& tuning)
+ParameterSet::ParameterSet(const Config& config, Contents contents, const Tuning& tuning,
+                           base::MemorySource* memory)
     : config_(config),
       tuning_(tuning),
       contents_(contents),
       infos_(parameter_list(config, tuning)) {
   blocks.resize(static_cast<std::size_t>(config.layers));
   if (tuning.lora.active()) adapters.resize(blocks.size());
-  arena_ = base::make_arena([&](base::Arena& arena) {
-    for (std::size_t i = 0; i < size(); ++i) {
-      if (is_in(contents, infos_[i])) view(i) = arena.take(DType::kF32, infos_[i].shape);
-    }
-  });
+  arena_ = base::make_arena(
+      [&](base::Arena& arena) {
+        for (std::size_t i = 0; i < size(); ++i) {
+          if (is_in(contents, infos_[i])) view(i) = arena.take(DType::kF32, infos_[i].shape);
+        }
+      },
+      memory);
 }
 
-void ParameterSet::assign(const ParameterSet& other) {
+void ParameterSet::assign(const ParameterSet& other, base::MemorySource* memory) {
   if (config_ != other.config_ || tuning_ != other.tuning_ || contents_ != other.contents_ ||
       size() != other.size()) {
-    take_layout(other);
+    take_layout(other, memory);
   }
   for (std::size_t i = 0; i < size(); ++i) {
     if (!infos_[i].trained) view(i) = other.view(i);
     if (view(i).empty() || !infos_[i].trained) continue;
+    if (base::MemorySource* const from = other.arena_.source()) {
+      from->copy_out(view(i).data(), other.view(i).data(), view(i).bytes());
+      continue;
+    }
     base::parallel_ranges(view(i).elements(), [&](std::int64_t begin, std::int64_t end) {
       std::copy(other.view(i).f32() + begin, other.view(i).f32() + end, view(i).f32() + begin);
     });
   }
 }
 
-void ParameterSet::take_layout(const ParameterSet& other) {
+void ParameterSet::take_layout(const ParameterSet& other, base::MemorySource* memory) {
   *this = ParameterSet();
   config_ = other.config_;
   tuning_ = other.tuning_;
@@ -220,12 +227,14 @@ void ParameterSet::take_layout(const ParameterSet& other) {
   infos_ = other.infos_;
   blocks.resize(other.blocks.size());
   adapters.resize(other.adapters.size());
-  arena_ = base::make_arena([&](base::Arena& arena) {
-    for (std::size_t i = 0; i < size(); ++i) {
-      if (!infos_[i].trained || other.view(i).empty()) continue;
-      view(i) = arena.take(DType::kF32, infos_[i].shape);
-    }
-  });
+  arena_ = base::make_arena(
+      [&](base::Arena& arena) {
+        for (std::size_t i = 0; i < size(); ++i) {
+          if (!infos_[i].trained || other.view(i).empty()) continue;
+          view(i) = arena.take(DType::kF32, infos_[i].shape);
+        }
+      },
+      memory);
 }
 
 View& ParameterSet::view(std::size_t index) {

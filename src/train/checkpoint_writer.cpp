@@ -24,13 +24,27 @@ CheckpointWriter::CheckpointWriter(base::Path run, Retention retention,
       free_memory_(std::move(free_memory)) {}
 
 /// False, from then on, where the copies do not fit into memory.
-bool CheckpointWriter::copy(const std::vector<StateSet>& sets) {
-  if (background_ && copies_.size() != sets.size()) {
+bool CheckpointWriter::room_for_copy(const std::vector<StateSet>& sets) {
+  if (background_ && copies_.empty()) {
     background_ = free_memory_() > checkpoint_bytes(sets) + kSpareBytes;
     if (background_) copies_.resize(sets.size());
   }
-  for (std::size_t i = 0; background_ && i < sets.size(); ++i) copies_[i].assign(*sets[i].set);
   return background_;
+}
+
+/// The sets with the copies in their places; none, and the result tells, where something fails.
+std::vector<StateSet> CheckpointWriter::copy(const std::vector<StateSet>& sets) {
+  std::vector<StateSet> copied;
+  try {
+    for (std::size_t i = 0; i < sets.size(); ++i) {
+      copies_[i].assign(*sets[i].set);
+      copied.push_back({sets[i].name, &copies_[i]});
+    }
+  } catch (const std::exception& error) {
+    result_.error = fmt::format("copying {}: {}", sets[copied.size()].name, error.what());
+    copied.clear();
+  }
+  return copied;
 }
 
 void CheckpointWriter::write(const CheckpointState& state, const std::vector<StateSet>& sets,
@@ -39,18 +53,27 @@ void CheckpointWriter::write(const CheckpointState& state, const std::vector<Sta
   wait();
   result_ = {.step = state.step, .wanted = wanted, .folder = {}, .error = {}};
   pending_ = true;
-  if (!copy(sets)) {
+  if (!room_for_copy(sets)) {
     run_write(state, sets, wanted, model);
     result_.waited_seconds = base::seconds(base::Clock::kWall) - begun;
     wait();
     return;
   }
-  std::vector<StateSet> copied;
-  for (std::size_t i = 0; i < sets.size(); ++i) copied.push_back({sets[i].name, &copies_[i]});
+  copied_ = false;
   result_.waited_seconds = base::seconds(base::Clock::kWall) - begun;
-  task_ = base::BackgroundTask([this, state, copied = std::move(copied), wanted, model] {
-    run_write(state, copied, wanted, model);
+  task_ = base::BackgroundTask([this, state, sets, wanted, model] {
+    const std::vector<StateSet> copied = copy(sets);
+    copied_ = true;
+    copied_.notify_all();
+    if (!copied.empty()) run_write(state, copied, wanted, model);
   });
+}
+
+void CheckpointWriter::wait_copied() {
+  if (copied_) return;
+  const double begun = base::seconds(base::Clock::kWall);
+  copied_.wait(false);
+  result_.waited_seconds += base::seconds(base::Clock::kWall) - begun;
 }
 
 void CheckpointWriter::run_write(const CheckpointState& state, const std::vector<StateSet>& sets,

@@ -1,6 +1,7 @@
 #pragma once
 /// Writes checkpoints while training goes on, for the files of this room and their tests.
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -30,13 +31,14 @@ struct WriteResult {
   Wanted wanted;
   std::optional<base::Path> folder;  ///< the checkpoint, where it was written
   std::string error;                 ///< empty: nothing went wrong
-  double waited_seconds = 0;         ///< how long training waited
+  double waited_seconds = 0;         ///< how long training waited, for the copy too
   double seconds = 0;                ///< of writing
 };
 
-/// One writer a run. A write copies the values, so that training may change them, and goes on in
-/// the background; where memory does not allow the copy, it is done before write() returns. Nothing
-/// is thrown for a write that fails: its temporaries are removed and the result tells.
+/// One writer a run. A write copies the values, then writes the copy, both in the background: the
+/// copy is made while the next gradients are computed, which change no weights. Where memory does
+/// not allow the copy, all is done before write() returns. Nothing is thrown for a write that
+/// fails: its temporaries are removed and the result tells.
 class CheckpointWriter {
  public:
   /// `tokenizer`: as of save_run_model(). `free_memory`: asked before the first copy.
@@ -44,9 +46,12 @@ class CheckpointWriter {
                    std::function<std::uint64_t()> free_memory = base::free_memory_bytes);
 
   /// Waits for the former write, then begins this one. `sets`: what the checkpoint keeps, the
-  /// parameters first; `model`: the one among them that the model directory is made of.
+  /// parameters first; `model`: the one among them that the model directory is made of. They must
+  /// stay as and where they are until wait_copied().
   void write(const CheckpointState& state, const std::vector<StateSet>& sets, Wanted wanted,
              std::size_t model = 0);
+  /// Waits until the values may change.
+  void wait_copied();
   /// Results of the writes that have ended since the last call; waits for nothing.
   std::vector<WriteResult> results();
   /// Waits until nothing is being written.
@@ -57,7 +62,8 @@ class CheckpointWriter {
  private:
   void run_write(const CheckpointState& state, const std::vector<StateSet>& sets, Wanted wanted,
                  std::size_t model);
-  bool copy(const std::vector<StateSet>& sets);
+  bool room_for_copy(const std::vector<StateSet>& sets);
+  std::vector<StateSet> copy(const std::vector<StateSet>& sets);
 
   base::Path run_;
   Retention retention_;
@@ -65,6 +71,7 @@ class CheckpointWriter {
   std::function<std::uint64_t()> free_memory_;
   std::vector<model::ParameterSet> copies_;
   bool background_ = true;
+  std::atomic<bool> copied_{true};
   WriteResult result_;  // of the write under way; the task's until it has ended
   bool pending_ = false;
   std::vector<WriteResult> results_;

@@ -14,11 +14,13 @@ constexpr double kClipEpsilon = 1e-6;  // torch.nn.utils.clip_grad_norm_'s
 
 /// The moments, zero, and the average, which begins as the weights are.
 void Trainer::State::make_states() {
-  m = model::ParameterSet(plan.config, model::Contents::kTrained, plan.tuning);
-  v = model::ParameterSet(plan.config, model::second_moments_of(*options.optimizer), plan.tuning);
+  base::MemorySource* const place = model->backend().memory();
+  m = model::ParameterSet(plan.config, model::Contents::kTrained, plan.tuning, place);
+  v = model::ParameterSet(plan.config, model::second_moments_of(*options.optimizer), plan.tuning,
+                          place);
   if (*options.ema > 0) {
     average.emplace();
-    average->assign(model->parameters());
+    average->assign(model->parameters(), place);
   }
 }
 
@@ -44,6 +46,7 @@ void Trainer::State::update(std::int64_t step, StepReport& report) {
     report.skipped = true;
     return;
   }
+  writer->wait_copied();
   kernels::AdamW adamw;
   adamw.learning_rate = static_cast<float>(rate_at(step));
   adamw.beta1 = static_cast<float>(*options.beta1);

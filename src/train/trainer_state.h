@@ -111,7 +111,9 @@ auto Trainer::State::with_average(Work&& work) {
   struct Exchange {
     State& s;
     explicit Exchange(State& state) : s(state) {
-      if (s.average) s.model->exchange_parameters(*s.average);
+      if (!s.average) return;
+      s.writer->wait_copied();
+      s.model->exchange_parameters(*s.average);
     }
     ~Exchange() {
       if (s.average) s.model->exchange_parameters(*s.average);

@@ -50,6 +50,7 @@ TEST_F(Writer, WritesTheValuesOfTheMomentItWasAsked) {
   for (int step = 1; step <= 5; ++step) {
     fill(static_cast<float>(step));
     writer.write(state(step), sets_, {.numbered = true, .best = step == 2});
+    writer.wait_copied();
     fill(-1);  // training goes on
   }
   EXPECT_TRUE(writer.in_background());

@@ -2,7 +2,9 @@
 
 #include "train/spike_guard.h"
 
+#include <chrono>
 #include <numeric>
+#include <thread>
 
 #include "expect_error.h"
 #include "train/checkpoint.h"
@@ -143,8 +145,11 @@ TEST_F(Spikes, SayWhyAnOlderCheckpointIsTaken) {
   callbacks.on_note = [&](const std::string& note) { notes.push_back(note); };
   callbacks.on_step = [&](const StepReport& report) {
     if (report.step != 152) return;
-    std::filesystem::resize_file(
-        folder_ / "run" / "checkpoints" / "step_00000140" / "adam_m.safetensors", 100);
+    const base::Path folder = folder_ / "run" / "checkpoints" / "step_00000140";
+    while (!std::filesystem::exists(folder)) {  // it is written in the background
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    std::filesystem::resize_file(folder / "adam_m.safetensors", 100);
   };
   trainer.run(callbacks);
   EXPECT_THAT(notes, testing::Contains(HasSubstr("skipped a checkpoint: ")));

@@ -445,6 +445,32 @@ TEST_F(Run, KeepsTheBestAndEveryFew) {
   EXPECT_EQ(state.best, (BestLoss{best, lowest}));
 }
 
+TEST_F(Run, KeepsTheWeightsOfTheStepAlsoWhereACopyTakesLongerThanAStep) {
+  Options o = options();
+  o.channels = 512;  // three million parameters, and four tokens a step
+  o.context = 2;
+  o.micro_batch = 2;
+  o.batch_tokens = 4;
+  o.steps = 4;
+  o.validate_every = 0;
+  o.checkpoint_every = 1;
+  o.ema = 0.5;
+  o.keep_checkpoints = 0;
+  run_steps(o);
+  for (std::int64_t step = 1; step <= 3; ++step) {
+    Options shorter = o;
+    shorter.out = base::Path(run().string() + "_" + std::to_string(step));
+    run_steps(shorter, step);
+    for (const char* set : {"parameters", "adam_m", "adam_v", "average"}) {
+      const auto file = [&](const base::Path& out) {
+        return base::read_file(out / "checkpoints" / checkpoint_name(step) /
+                               (std::string(set) + ".safetensors"));
+      };
+      EXPECT_TRUE(file(run()) == file(*shorter.out)) << set << " after step " << step;
+    }
+  }
+}
+
 TEST_F(Run, SaysThatTheFolderIsReadOnly) {
   SmallDisk disk(folder_ / "disk", 200);
   if (!disk.mounted()) GTEST_SKIP() << "mounting a small file system needs root";
