@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Builds the CUDA kernels with nvcc alone (no CMake, no packages) and runs their cases, the memory
-# and race checkers, and the benchmarks on this machine's device.
+# and race checkers, and the benchmarks on this machine's device. Then the program: build/cuda/gpt2,
+# which is built where it is missing and CMake and the packages are there, trains, generates and is
+# timed beside PyTorch. (A machine without the packages can be given the program and, in
+# build/cuda/lib, the libraries that `ldd` names.)
 # usage: scripts/gpu_check.sh [FOLDER]     results in FOLDER (default build/gpu_check):
 #   summary.txt  a line a part, then the tables    result.json  the same for programs
 # Each part has its own time limit, so that one that hangs leaves the others theirs. Exit code 1 if
@@ -12,7 +15,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cores=$(nproc)
 batch=${GPT2_CUDA_BATCH:-32}
-rm -f "$out"/{parts,build,check,bench,sanitizer,summary}.txt "$out/result.json"
+rm -f "$out"/{parts,build,check,bench,sanitizer,program,summary}.txt "$out/result.json"
 : >"$out/parts.txt"
 failed=0
 
@@ -45,7 +48,7 @@ find_cublas() {
 }
 
 build() {
-  local flags=(-std=c++20 -O3 -lineinfo -Isrc -Itests/kernels/cuda "-I$cublas_include"
+  local flags=(-std=c++20 -O3 -lineinfo --expt-relaxed-constexpr -Isrc -Itests/kernels/cuda "-I$cublas_include"
     -gencode "arch=compute_90a,code=sm_90a" -Xptxas -v)
   printf '%s\0' src/kernels/cuda/*.cu tests/kernels/cuda/*.cu tests/kernels/cuda/check_main.cpp \
     bench/cuda/*.cu |
@@ -80,7 +83,7 @@ if [[ $built -eq 1 ]]; then
   part bench 60 bench.txt "$work/cuda_bench" --batch "$batch" --json "$work/bench.json"
   if command -v compute-sanitizer >/dev/null; then
     part memcheck 45 sanitizer.txt bash -c \
-      'for only in wrapper attention embedding layernorm gelu sums loss norm adamw decode; do
+      'for only in wrapper attention embedding layernorm gelu sums loss norm adamw decode transpose; do
          sanitizer --tool memcheck "$work/cuda_check" --size small --only $only || exit 1; done'
     part racecheck 45 sanitizer.txt bash -c \
       'for only in wrapper attention layernorm loss; do
@@ -89,10 +92,67 @@ if [[ $built -eq 1 ]]; then
     echo "sanitizers   missing" | tee -a "$out/parts.txt"
   fi
 fi
+
+# ---- the program ----
+
+gpt2=build/cuda/gpt2
+export LD_LIBRARY_PATH=$PWD/build/cuda/lib:$(dirname "${cublas_library:-/}"):${LD_LIBRARY_PATH:-}
+build_program() {
+  cmake --preset cuda && cmake --build --preset cuda --target gpt2
+}
+export -f build_program
+# Text that this machine has: the project's own sources.
+learn() {
+  rm -rf "$work/data" "$work/run"
+  mkdir -p "$work/text"
+  for file in src/*/*.cpp src/*/*.h docs/*.md; do cp "$file" "$work/text/$(basename "$file").txt"; done
+  "$gpt2" prepare "$work/text" --out "$work/data" --val-fraction 0.1 --quiet &&
+    "$gpt2" train --data "$work/data" --out "$work/run" --device cuda --layers 4 --heads 4 \
+      --channels 256 --context 256 --micro-batch 16 --batch-tokens 16384 --steps 60 --lr 2e-3 \
+      --sample-every 0 --quiet &&
+    tail -n 2 "$work/run/log.jsonl" &&
+    "$gpt2" train --data "$work/data" --out "$work/cpu" --device cpu --layers 4 --heads 4 \
+      --channels 256 --context 256 --micro-batch 16 --batch-tokens 16384 --steps 10 --lr 2e-3 \
+      --sample-every 0 --quiet &&
+    python3 - "$work/run/log.jsonl" "$work/cpu/log.jsonl" <<'PYTHON' &&
+import json, sys
+device, processor = ([json.loads(line) for line in open(path)] for path in sys.argv[1:])
+losses = lambda log: [entry["loss"] for entry in log if "loss" in entry]
+far = [(a, b) for a, b in zip(losses(device)[:2], losses(processor)) if abs(a - b) > 0.01 * b]
+print("first losses:", losses(device)[:2], "on the processor:", losses(processor)[:2])
+sys.exit(1 if far or losses(device)[-1] > losses(device)[0] - 1 else 0)
+PYTHON
+    "$gpt2" generate --model "$work/run" --precision bf16 --device cuda --prompt "The " --max-tokens 60 --seed 1
+}
+export -f learn
+time_program() {
+  for preset in 124m 37m; do
+    "$gpt2" bench train --device cuda --preset $preset --micro-batch "$batch" --context 1024 --steps 5 \
+      --json >>"$work/program.json" || return 1
+    "$gpt2" bench train --device cuda --preset $preset --micro-batch "$batch" --context 1024 --steps 3
+    python3 -c 'import torch' 2>/dev/null || continue
+    for compile in "" --compile; do
+      python3 bench/peers/pytorch_train.py --device cuda --preset $preset --micro-batch "$batch" \
+        --context 1024 --steps 5 $compile | tee -a "$work/program.json"
+    done
+  done
+  "$gpt2" bench generate --device cuda --preset 124m --json >>"$work/program.json" &&
+    "$gpt2" bench generate --device cuda --preset 124m
+}
+export -f time_program
+export gpt2 batch out
+if [[ ! -x $gpt2 ]]; then part program 300 program.txt bash -c build_program; fi
+if [[ -x $gpt2 ]]; then
+  part learn 60 program.txt bash -c learn
+  part times 150 program.txt bash -c time_program
+else
+  echo "program      missing" | tee -a "$out/parts.txt"
+  failed=1
+fi
 {
   cat "$out/device.txt" "$out/parts.txt"
   echo
-  cat "$out/check.txt" "$out/bench.txt" 2>/dev/null
+  cat "$out/check.txt" "$out/bench.txt" "$out/program.txt" 2>/dev/null
 } >"$out/summary.txt"
 WORK=$work OUT_FOLDER=$out python3 - <<'PYTHON'
 import json, os
@@ -105,6 +165,7 @@ result = {
     "parts": (out / "parts.txt").read_text().splitlines(),
     "check": lines(work / "check.json", json.loads),
     "bench": lines(work / "bench.json", lambda t: [json.loads(x) for x in t.splitlines()]),
+    "program": lines(work / "program.json", lambda t: [json.loads(x) for x in t.splitlines()]),
 }
 (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
 PYTHON

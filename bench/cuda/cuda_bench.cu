@@ -3,6 +3,7 @@
 // usage: cuda_bench [--batch N] [--json FILE] [--only TEXT]
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/gpu.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/products.h"
 
@@ -167,32 +169,32 @@ void attention(Bench& bench, const Model& m, int head_size) {
   const double flops = 2.0 * m.batch * m.length * m.length * m.channels;
   const double bytes = 2.0 * static_cast<double>(m.nc());
   const std::string name = "attention D" + std::to_string(head_size);
-  bench.measure((name + " forward").c_str(), 4 * bytes, flops, [&] {
-    cuda::attention_forward(out.data, lse.data, qkv->data, m.batch, m.length, heads, head_size,
-                            nullptr);
-  });
+  const cuda::AttentionShape shape{
+      m.batch, m.length, heads, head_size, 1 / std::sqrt(static_cast<float>(head_size)), {}};
+  bench.measure((name + " forward").c_str(), 4 * bytes, flops,
+                [&] { cuda::attention_forward(out.data, lse.data, qkv->data, shape, nullptr); });
   bench.measure((name + " backward").c_str(), 8 * bytes, 2.5 * flops, [&] {
     cuda::attention_backward(dqkv.data, delta.data, dout->data, qkv->data, out.data, lse.data,
-                             m.batch, m.length, heads, head_size, nullptr);
+                             shape, nullptr);
   });
 }
 
 void layernorm(Bench& bench, const Model& m) {
   const auto res = random<float>(m.nc()), gain = random<float>(768), bias = random<float>(768);
   const auto branch = random<Bf16>(m.nc());
-  const Buffer<float> out(m.nc()), mean(m.n()), rstd(m.n()), dgain(768), dbias(768), dbranch(768);
+  const Buffer<float> out(m.nc()), mean(m.n()), rstd(m.n()), dgain(768), dbias(768);
   const Buffer<Bf16> normed(m.nc()), copy(m.nc());
   const Buffer<float> scratch(cuda::layernorm_scratch_floats(m.rows(), m.channels));
   const double bytes = static_cast<double>(m.nc());
   bench.measure("add layernorm forward", 12 * bytes, 0, [&] {
     cuda::add_layernorm_forward(out.data, normed.data, mean.data, rstd.data, res->data,
                                 static_cast<const Bf16*>(branch->data), gain->data, bias->data,
-                                m.rows(), m.channels, nullptr);
+                                m.rows(), m.channels, {}, nullptr);
   });
   bench.measure("add layernorm backward", 16 * bytes, 0, [&] {
-    cuda::add_layernorm_backward(res->data, copy.data, dgain.data, dbias.data, dbranch.data,
+    cuda::add_layernorm_backward(res->data, copy.data, dgain.data, dbias.data,
                                  static_cast<const Bf16*>(branch->data), out.data, mean.data,
-                                 rstd.data, gain->data, false, scratch.data, m.rows(), m.channels,
+                                 rstd.data, gain->data, {}, scratch.data, m.rows(), m.channels,
                                  nullptr);
   });
 }
@@ -234,11 +236,11 @@ void embedding(Bench& bench, const Model& m) {
   const Buffer<float> out(m.nc());
   bench.measure("embedding forward", 8.0 * static_cast<double>(m.nc()), 0, [&] {
     cuda::embed_forward(out.data, d_ids.data, wte->data, wpe->data, m.rows(), m.channels, m.length,
-                        0, nullptr);
+                        0, {}, nullptr);
   });
   bench.measure("embedding backward", 8.0 * static_cast<double>(m.nc()), 0, [&] {
     cuda::embed_backward(wte->data, wpe->data, dx->data, d_ids.data,
-                         {d_order.data, d_starts.data, count}, m.rows(), m.channels, m.length,
+                         {d_order.data, d_starts.data, count}, m.rows(), m.channels, m.length, {},
                          nullptr);
   });
 }
@@ -252,7 +254,7 @@ void loss(Bench& bench, const Model& m) {
   Buffer<std::int32_t> targets(ids.size());
   upload(targets, ids);
   bench.measure("softmax loss, 8192 rows", 4.0 * static_cast<double>(logits->count), 0, [&] {
-    cuda::softmax_loss(losses.data, logits->data, targets.data, rows, m.vocab, m.padded, 1.0F, true,
+    cuda::softmax_loss(losses.data, logits->data, targets.data, rows, m.vocab, m.padded, {},
                        nullptr);
   });
 }
@@ -262,24 +264,14 @@ void optimizer(Bench& bench) {
   const auto p = random<float>(n), m = random<float>(n), v = random<float>(n, 0),
              g = random<float>(n);
   const Buffer<Bf16> copies(n);
-  const Buffer<double> scratch(cuda::kNormBlocks);
-  const Buffer<cuda::Clip> clip(1);
-  std::vector<cuda::AdamSpan> spans;
-  for (std::size_t first = 0; first < n; first += cuda::kAdamSpan) {
-    spans.push_back({static_cast<std::int64_t>(first),
-                     static_cast<int>(std::min<std::size_t>(n - first, cuda::kAdamSpan)), 0.1F});
-  }
-  Buffer<cuda::AdamSpan> d_spans(spans.size());
-  upload(d_spans, spans);
-  Buffer<cuda::AdamHyper> hyper(1);
-  upload(hyper, std::vector<cuda::AdamHyper>{{1e-4F, 0.9F, 0.95F, 1e-8F, 1.0F, 1.0F}});
+  const Buffer<double> scratch(cuda::kNormBlocks), norm(1);
   const auto bytes = static_cast<double>(n);
   bench.measure("gradient norm, 124m", 4 * bytes, 0,
-                [&] { cuda::clip_scale(clip.data, g->data, n, 1.0F, scratch.data, nullptr); });
-  bench.measure("adamw, 124m", 30 * bytes, 0, [&] {
-    cuda::adamw_step(p->data, copies.data, m->data, v->data, g->data, d_spans.data,
-                     static_cast<int>(spans.size()), hyper.data, clip.data, nullptr);
-  });
+                [&] { cuda::squared_norm(norm.data, g->data, n, scratch.data, nullptr); });
+  const cuda::AdamTensors tensors{p->data, m->data, v->data, g->data, copies.data, nullptr};
+  const cuda::AdamNumbers numbers{1.0F, 0.9F, 0.95F, 1e-8F, 0.99999F, 1e-4F, 1.0F, 0.0F};
+  bench.measure("adamw, 124m", 30 * bytes, 0,
+                [&] { cuda::adamw_step(tensors, numbers, n, nullptr); });
 }
 
 void linear(Bench& bench, cuda::Products& products, const Model& m) {
@@ -353,23 +345,27 @@ void decode(Bench& bench, const Model& m) {
   bench.measure("decode linear 768 x 2304, 24 of them", 2.0 * static_cast<double>(layers * K * M),
                 0, [&] {
                   for (std::size_t l = 0; l < layers; ++l) {
-                    cuda::decode_linear(out.data, x->data, weights->data + l * K * M, nullptr, 1,
-                                        768, 2304, nullptr);
+                    cuda::decode_linear(out.data, x->data, weights->data + l * K * M, nullptr,
+                                        false, 1, 768, 2304, nullptr);
                   }
                 });
   const auto wte = random<Bf16>(static_cast<std::size_t>(m.padded) * K);
   bench.measure("decode head 768 x 50304", 2.0 * static_cast<double>(wte->count), 0, [&] {
-    cuda::decode_linear(out.data, x->data, wte->data, nullptr, 1, 768, 50304, nullptr);
+    cuda::decode_linear(out.data, x->data, wte->data, nullptr, false, 1, 768, 50304, nullptr);
   });
   const int batch = 64;
   const std::size_t cache = static_cast<std::size_t>(batch) * K * 1024;
-  const auto q = random<Bf16>(batch * K), keys = random<Bf16>(cache), values = random<Bf16>(cache);
+  const auto qkv = random<Bf16>(batch * 3 * K);
+  auto keys = random<Bf16>(cache), values = random<Bf16>(cache);
   const Buffer<Bf16> mixed(batch * K);
-  Buffer<std::int32_t> lengths(batch);
-  upload(lengths, std::vector<std::int32_t>(batch, 1024));
-  bench.measure("decode attention, 64 x 1024", 4.0 * static_cast<double>(cache), 0, [&] {
-    cuda::decode_attention(mixed.data, q->data, keys->data, values->data, lengths.data, batch, 12,
-                           1024, 64, nullptr);
+  std::vector<cuda::CachedRow> rows;
+  for (std::size_t b = 0; b < batch; ++b) {
+    rows.push_back({keys->data + b * K * 1024, values->data + b * K * 1024, 1024, 1023});
+  }
+  Buffer<cuda::CachedRow> d_rows(batch);
+  upload(d_rows, rows);
+  bench.measure("cached attention, 64 x 1024", 4.0 * static_cast<double>(cache), 0, [&] {
+    cuda::attention_cached(mixed.data, qkv->data, d_rows.data, batch, 12, 64, nullptr);
   });
 }
 

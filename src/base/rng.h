@@ -13,14 +13,14 @@ namespace base {
 /// A bijective 64-bit mixer with full avalanche.
 /// Source: the finalizer of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom
 /// number generators"; constants are David Stafford's variant 13).
-inline std::uint64_t mix64(std::uint64_t x) {
+constexpr std::uint64_t mix64(std::uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
   return x ^ (x >> 31);
 }
 
 /// 64 uniform random bits for (seed, stream, index).
-inline std::uint64_t random_bits(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
+constexpr std::uint64_t random_bits(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
   constexpr std::uint64_t kGolden =
       0x9e3779b97f4a7c15ULL;  // 2^64 / golden ratio: SplitMix64's step
   const std::uint64_t key = mix64(mix64(seed + kGolden) ^ (stream * kGolden + 1));
@@ -32,7 +32,7 @@ inline std::uint64_t random_bits(std::uint64_t seed, std::uint64_t stream, std::
 /// Source: the rounds of Chris Wellons' "lowbias32" (nullprogram.com/blog/2018/07/31), with the
 /// key's low half added before the first and its high half before the second, so that indices under
 /// two keys do not run through the same values in another order.
-inline std::uint32_t random_bits32(std::uint64_t key, std::uint32_t index) {
+constexpr std::uint32_t random_bits32(std::uint64_t key, std::uint32_t index) {
   std::uint32_t x = static_cast<std::uint32_t>(key) + index;
   x = (x ^ (x >> 16)) * 0x7feb352dU;
   x += static_cast<std::uint32_t>(key >> 32);

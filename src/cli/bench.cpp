@@ -57,6 +57,12 @@ void add_shape(CLI::App& command, BenchOptions& o, const std::vector<std::string
   command.add_option("--precision", o.precision, "Number format")
       ->check(CLI::IsMember(precisions))
       ->capture_default_str();
+  add_device(command, o.device_word);
+}
+
+void choose_backend(BenchOptions& o) {
+  o.device = choose_device(o.device_word, /*fits=*/o.precision == "bf16");
+  if (!o.device.is_cuda()) o.cpu = choose_cpu(o.common, o.type());
 }
 
 model::Config config_of(const BenchOptions& o) {
@@ -78,10 +84,12 @@ void check_size(const BenchOptions& o, const model::Config& config, std::int64_t
     base::fail("--micro-batch: expected micro-batch x context below 2^31, got {} x {}", batch,
                config.context);
   }
-  const auto backend = kernels::make_backend(kernels::Device::kCpu, o.type(), &*o.cpu);
+  const auto backend =
+      kernels::make_backend(o.device.device, o.type(), o.cpu ? &*o.cpu : nullptr, o.device.index);
   const std::size_t needed =
       model::Gpt2::plan(config, *backend, batch, config.context, training, o.recomputed()).total();
-  const std::uint64_t free = base::free_memory_bytes();
+  base::MemorySource* const memory = backend->memory();
+  const std::uint64_t free = memory ? memory->free_bytes() : base::free_memory_bytes();
   if (needed <= free) return;
   base::fail(
       "bench: this shape needs {:.2f} GB of memory, but {:.2f} GB are free; lower --micro-batch, "
@@ -107,7 +115,7 @@ void run_peak(const BenchOptions& o) {
 
 void run_bench_train(BenchOptions& o) {
   const model::Config config = config_of(o);
-  o.cpu = choose_cpu(o.common, o.type());
+  choose_backend(o);
   const std::int64_t unit = o.micro_batch * config.context;
   const std::int64_t batch = o.batch_tokens.value_or(unit);
   if (batch % unit != 0) {
@@ -119,6 +127,8 @@ void run_bench_train(BenchOptions& o) {
   const measure::Training result =
       measure::measure_training({.config = config,
                                  .cpu = o.cpu,
+                                 .device = o.device.device,
+                                 .device_index = o.device.index,
                                  .length = config.context,
                                  .micro_batch = o.micro_batch,
                                  .accumulation = batch / unit,
@@ -133,12 +143,14 @@ void run_bench_train(BenchOptions& o) {
 
 void run_bench_score(BenchOptions& o) {
   const model::Config config = config_of(o);
-  o.cpu = choose_cpu(o.common, o.type());
+  choose_backend(o);
   check_size(o, config, o.micro_batch, /*training=*/false);
   StatusLine status(o.common, /*plain_lines=*/false);
   const measure::Training result = measure::measure_scoring(
       {.config = config,
        .cpu = o.cpu,
+       .device = o.device.device,
+       .device_index = o.device.index,
        .length = config.context,
        .batch = o.micro_batch,
        .format = format_of(o.precision),
@@ -151,10 +163,12 @@ void run_bench_score(BenchOptions& o) {
 
 void run_bench_generate(BenchOptions& o) {
   const model::Config config = config_of(o);
-  o.cpu = choose_cpu(o.common, o.type());
+  choose_backend(o);
   check_size(o, config, 1, /*training=*/false);
   const measure::Generation result = measure::measure_generation({.config = config,
                                                                   .cpu = o.cpu,
+                                                                  .device = o.device.device,
+                                                                  .device_index = o.device.index,
                                                                   .format = format_of(o.precision),
                                                                   .batch = o.streams,
                                                                   .prompt_tokens = o.prompt_tokens,

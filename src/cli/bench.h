@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cli/cli.h"
+#include "cli/device.h"
 #include "measure/measure.h"
 #include "train/train.h"
 
@@ -27,7 +28,9 @@ struct BenchOptions {
   std::int64_t tokens = 128;
   std::int64_t streams = 1;
 
-  std::optional<kernels::CpuChoice> cpu;  ///< what is computed with; chosen when a command runs
+  std::string device_word;
+  DeviceChoice device;                    ///< both chosen when a command runs
+  std::optional<kernels::CpuChoice> cpu;  ///< what the processor computes with
 
   base::Clock clock() const { return cpu_time ? base::Clock::kThread : base::Clock::kWall; }
   model::Recompute recomputed() const { return train::recompute_names().at(recompute); }

@@ -27,8 +27,9 @@ Json shape_json(const char* what, const BenchOptions& o, const model::Config& co
           {"parameters", config.parameter_count()},
           {"precision", o.precision},
           {"threads", base::thread_count()},
-          {"isa", o.cpu->isa},
-          {"products", o.cpu->products},
+          {"device", o.device.is_cuda() ? "cuda" : "cpu"},
+          {"isa", o.cpu ? o.cpu->isa : "cuda"},
+          {"products", o.cpu ? o.cpu->products : "cublaslt"},
           {"clock", o.cpu_time ? "cpu" : "wall"}};
 }
 

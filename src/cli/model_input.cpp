@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "cli/cpu_choice.h"
+#include "cli/device.h"
 #include "kernels/kernels.h"
 
 namespace cli {
@@ -21,6 +22,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
                   "Number format to compute with: fp32, bf16, int8 or int4 (default: fp32, or what "
                   "'gpt2 quantize' made)")
       ->check(CLI::IsMember({"fp32", "bf16", "int8", "int4"}));
+  add_device(command, options.device);
 }
 
 kernels::WeightFormat format_of(std::string_view precision) {
@@ -56,12 +58,14 @@ LoadedModel load_for_inference(const ModelOptions& options, const CommonOptions&
   const auto start = std::chrono::steady_clock::now();
   const kernels::WeightFormat format =
       options.precision ? format_of(*options.precision) : model::stored_format(folder);
+  const bool is_bf16 = format == kernels::WeightFormat::kBf16;
+  const DeviceChoice device = choose_device(options.device, /*fits=*/is_bf16);
   // Only bf16 has more than one way that could be the fastest.
   std::optional<kernels::CpuChoice> cpu;
-  if (format == kernels::WeightFormat::kBf16) cpu = choose_cpu(common, base::DType::kBf16);
+  if (is_bf16 && !device.is_cuda()) cpu = choose_cpu(common, base::DType::kBf16);
   auto backend =
-      kernels::make_inference_backend(kernels::Device::kCpu, format, cpu ? &*cpu : nullptr);
-  if (format == kernels::WeightFormat::kBf16 && !kernels::bf16_products_in_hardware()) {
+      kernels::make_inference_backend(device.device, format, cpu ? &*cpu : nullptr, device.index);
+  if (is_bf16 && !device.is_cuda() && !kernels::bf16_products_in_hardware()) {
     note(common, "this processor has no bf16 products: bf16 is converted to fp32 on the way in");
   }
   model::Gpt2 model = model::load_for_inference(folder, std::move(backend));

@@ -12,6 +12,7 @@
 #include "base/parallel.h"
 #include "cli/cli.h"
 #include "cli/cpu_choice.h"
+#include "cli/device.h"
 #include "cli/model_input.h"
 #include "cli/train_progress.h"
 #include "cli/train_tasks.h"
@@ -30,6 +31,7 @@ struct TrainCommand {
   std::vector<std::string> data, freeze, eval_tasks;
   std::optional<std::string> out, init, config, max_time, schedule, precision, recompute, order;
   std::optional<std::string> optimizer, decay_shape;
+  std::string device;
   bool dashboard = false;
 };
 
@@ -184,6 +186,7 @@ void add_step_options(CLI::App& command, TrainCommand& t) {
       ->check(CLI::NonNegativeNumber);
   command.add_option("--precision", t.precision, "bf16 (default) or fp32")
       ->check(one_of(train::precision_names()));
+  add_device(command, t.device);
   command
       .add_option("--recompute", t.recompute,
                   "Compute again instead of keeping: none (default), gelu, block; less memory, "
@@ -342,7 +345,8 @@ void print_header(const CommonOptions& common, const train::Trainer& trainer,
        fmt::format("{}, {} threads, {}, seed {}", trainer.backend_description(), *o.threads,
                    name_in(train::precision_names(), *o.precision), *o.seed));
   for (const std::string& sentence : plan.lowered) note(common, sentence);
-  if (o.precision == base::DType::kBf16 && !kernels::bf16_products_in_hardware()) {
+  if (o.device == kernels::Device::kCpu && o.precision == base::DType::kBf16 &&
+      !kernels::bf16_products_in_hardware()) {
     note(common, "this processor has no bf16 products: bf16 is converted to fp32 on the way in");
   }
 }
@@ -395,13 +399,19 @@ void print_end(const CommonOptions& common, const train::Trainer& trainer,
   }
 }
 
-/// FLOP/s that this machine can do just now, measured and told in a tenth of a second.
-double measure_peak(const CommonOptions& common, base::DType precision) {
-  constexpr int kWindows = 3;
-  kernels::LimitMeter meter;
+/// FLOP/s that the run's device can do just now, measured and told in a tenth of a second.
+double measure_peak(const CommonOptions& common, const train::Options& options) {
+  const base::DType precision = *options.precision;
   measure::Series windows;
-  for (int i = 0; i < kWindows; ++i) {
-    windows.add(meter.measure(measure::limit_of(precision), 0.03));
+  if (options.device == kernels::Device::kCuda) {
+    windows.add(measure::measure_product_peak(
+        *kernels::make_backend(options.device, precision, nullptr, options.device_index)));
+  } else {
+    constexpr int kWindows = 3;
+    kernels::LimitMeter meter;
+    for (int i = 0; i < kWindows; ++i) {
+      windows.add(meter.measure(measure::limit_of(precision), 0.03));
+    }
   }
   note(common, fmt::format("peak     {:.0f} GFLOP/s in {}, measured just now: what shares of it "
                            "refer to",
@@ -411,6 +421,10 @@ double measure_peak(const CommonOptions& common, base::DType precision) {
 
 void run_train(const TrainCommand& t) {
   train::Options options = gather(t);
+  const bool bf16 = options.precision.value_or(base::DType::kBf16) == base::DType::kBf16;
+  const DeviceChoice device = choose_device(t.device, /*fits=*/bf16);
+  options.device = device.device;
+  options.device_index = device.index;
   options.choose_cpu = [&](base::DType type) { return choose_cpu(t.common, type); };
   const double begun = base::seconds(base::Clock::kWall);
   const std::uint64_t free_bytes = base::free_memory_bytes();
@@ -426,7 +440,7 @@ void run_train(const TrainCommand& t) {
   const std::vector<OpenTask> tasks = open_run_tasks(t.common, trainer, tokenizer);
 
   train::Callbacks callbacks;
-  callbacks.peak_flops = measure_peak(t.common, *trainer.options().precision);
+  callbacks.peak_flops = measure_peak(t.common, trainer.options());
   Progress progress(t.common, trainer, callbacks.peak_flops);
   callbacks.flops_per_token = progress.flops_per_token();
   if (t.dashboard) progress.draw_loss(*trainer.options().out);

@@ -83,7 +83,7 @@ class EndingScorer {
   /// Returns the number of tokens that were computed.
   std::int64_t score(std::span<const Question> questions) {
     while (caches_.size() < questions.size()) {
-      caches_.emplace_back(model_.config(), model_.backend().compute_type(), 1);
+      caches_.push_back(model_.make_cache(1));
     }
     computed_ = 0;
     read_contexts(questions);

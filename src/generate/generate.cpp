@@ -89,9 +89,8 @@ class Batch {
     const std::int64_t room =
         std::min(static_cast<std::int64_t>(ids.size()) + request.options.max_tokens,
                  model_.config().context);
-    stream.cache = memory ? std::move(memory)
-                          : std::make_unique<model::KvCache>(model_.config(),
-                                                             model_.backend().compute_type(), room);
+    stream.cache =
+        memory ? std::move(memory) : std::make_unique<model::KvCache>(model_.make_cache(room));
     stream.cache->truncate(0);
     stream.cache->reserve(room);
     feed_prompt(stream, ids);
@@ -112,8 +111,8 @@ class Batch {
     if (!wanted) return;
     shared_.ids.assign(ids.begin(), ids.end());
     shared_.logits.assign(row(0).begin(), row(0).end());
-    shared_.cache = std::make_unique<model::KvCache>(
-        model_.config(), model_.backend().compute_type(), static_cast<std::int64_t>(ids.size()));
+    shared_.cache =
+        std::make_unique<model::KvCache>(model_.make_cache(static_cast<std::int64_t>(ids.size())));
     shared_.cache->assign(*stream.cache);
   }
 

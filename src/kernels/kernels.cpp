@@ -11,6 +11,7 @@
 #include "base/parallel.h"
 #include "kernels/check.h"
 #include "kernels/cpu/backend.h"
+#include "kernels/cuda/backend.h"
 #include "kernels/profile.h"
 #include "kernels/quantized.h"
 #include "kernels/reference.h"
@@ -536,18 +537,30 @@ std::size_t Backend::muon_workspace_bytes(std::int64_t rows, std::int64_t column
 
 // ---- backends ---------------------------------------------------------------------------------
 
-std::unique_ptr<Backend> make_backend(Device device, DType compute_type, const CpuChoice* choice) {
+std::string cuda_trouble(int index) { return find_cuda_trouble(index); }
+
+std::unique_ptr<Backend> make_backend(Device device, DType compute_type, const CpuChoice* choice,
+                                      int index) {
   if (compute_type != DType::kF32 && compute_type != DType::kBf16) {
     fail("make_backend: expected compute type f32 or bf16, got {}", base::name_of(compute_type));
   }
-  return device == Device::kReference ? make_reference_backend(compute_type)
-                                      : make_cpu_backend(compute_type, choice);
+  if (device == Device::kReference) return make_reference_backend(compute_type);
+  if (device == Device::kCpu) return make_cpu_backend(compute_type, choice);
+  if (compute_type != DType::kBf16) {
+    fail("--device cuda computes in bf16 only; use --precision bf16, or --device cpu");
+  }
+  return make_cuda_backend(index);
 }
 
 std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format,
-                                                const CpuChoice* choice) {
-  return device == Device::kReference ? make_reference_backend(format)
-                                      : make_cpu_backend(format, choice);
+                                                const CpuChoice* choice, int index) {
+  if (device == Device::kReference) return make_reference_backend(format);
+  if (device == Device::kCpu) return make_cpu_backend(format, choice);
+  if (format != WeightFormat::kBf16) {
+    fail("--device cuda has weights in bf16 only, not in {}; use --weights bf16, or --device cpu",
+         name_of(format));
+  }
+  return make_cuda_backend(index);
 }
 
 }  // namespace kernels

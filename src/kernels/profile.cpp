@@ -7,6 +7,7 @@
 namespace kernels {
 
 void Timed::finish() {
+  backend_->finish();  // what was queued is this operation's
   const double seconds = base::seconds(backend_->clock_) - begun_;
   const std::int64_t inputs = weight_ == nullptr ? 0 : weight_->inputs;
   const std::int64_t outputs = weight_ == nullptr ? 0 : weight_->outputs;

@@ -39,13 +39,14 @@ class Bench {
   explicit Bench(const GenerationOptions& options)
       : options_(options),
         model_(model::Gpt2::for_inference(
-            options.config,
-            kernels::make_inference_backend(kernels::Device::kCpu, options.format,
-                                            options.cpu ? &*options.cpu : nullptr))),
+            options.config, kernels::make_inference_backend(options.device, options.format,
+                                                            options.cpu ? &*options.cpu : nullptr,
+                                                            options.device_index))),
+        meter_(model_.backend()),
         logits_(static_cast<std::size_t>(options.config.vocab_size * options.batch)),
         ids_(static_cast<std::size_t>(options.batch)) {
     for (std::int64_t i = 0; i < options.batch; ++i) {
-      caches_.emplace_back(options.config, model_.backend().compute_type());
+      caches_.push_back(model_.make_cache());
     }
     for (model::KvCache& cache : caches_) pointers_.push_back(&cache);
     result_.batch = static_cast<double>(options.batch);
@@ -67,8 +68,14 @@ class Bench {
     const double read = result_.reads.median();
     result_.prompt_operations =
         operations_of(prompt_profile_, kPrompts, result_.prompt_seconds.sum(), peak, read);
-    result_.operations = operations_of(model_.backend().profile(), options_.tokens,
-                                       result_.token_seconds.sum(), peak, read);
+    std::int64_t profiled = options_.tokens;
+    double seconds = result_.token_seconds.sum();
+    if (on_device()) {
+      model_.backend().start_profile(options_.clock);
+      profiled = 1;
+      seconds = step();
+    }
+    result_.operations = operations_of(model_.backend().profile(), profiled, seconds, peak, read);
     return result_;
   }
 
@@ -107,7 +114,7 @@ class Bench {
     const kernels::Limit limit = limit_of(options_.format);
     model::KvCache& cache = caches_.front();
     feed(cache, options_.prompt_tokens);
-    model_.backend().start_profile(options_.clock);
+    if (!on_device()) model_.backend().start_profile(options_.clock);
     for (int i = 0; i < kPrompts; ++i) {
       result_.peaks.add(meter_.measure(limit, kPeakSeconds, options_.clock));
       cache.truncate(0);
@@ -124,7 +131,7 @@ class Bench {
     }
     for (std::int64_t i = 0; i < kWarmUp; ++i) step();
     for (model::KvCache& cache : caches_) cache.truncate(options_.depth);
-    model_.backend().start_profile(options_.clock);
+    if (!on_device()) model_.backend().start_profile(options_.clock);
     const auto look = [&] {
       return meter_.measure(kernels::Limit::kRead, kReadSeconds, options_.clock);
     };
@@ -146,11 +153,14 @@ class Bench {
     }
   }
 
+  /// Where a profile waits for every operation; there it is made of one step more.
+  bool on_device() { return model_.backend().memory() != nullptr; }
+
   const GenerationOptions& options_;
   model::Gpt2 model_;
+  BackendMeter meter_;
   std::vector<model::KvCache> caches_;
   std::vector<model::KvCache*> pointers_;
-  kernels::LimitMeter meter_;
   std::vector<float> logits_;      // (batch, V)
   std::vector<std::int32_t> ids_;  // (batch)
   std::uint64_t drawn_ = 0;

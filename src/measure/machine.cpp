@@ -42,6 +42,64 @@ Machine measure_machine(double seconds, Clock clock) {
   return machine;
 }
 
+double BackendMeter::measure(kernels::Limit limit, double seconds, Clock clock) {
+  if (!is_device()) {
+    if (!processor_) processor_.emplace();
+    return processor_->measure(limit, seconds, clock);
+  }
+  if (limit != kernels::Limit::kRead) {
+    if (product_ == 0) product_ = measure_product_peak(backend_);
+    return product_;
+  }
+  if (read_ > 0) return read_;
+  constexpr std::int64_t kElements = std::int64_t{1} << 28;
+  constexpr int kRuns = 4;
+  base::View values;
+  const base::Arena arena =
+      base::make_arena([&](base::Arena& memory) { values = memory.take(DType::kF32, {kElements}); },
+                       backend_.memory());
+  for (int run = 0; run < kRuns; ++run) {
+    const double begun = base::seconds(Clock::kWall);
+    (void)backend_.squared_norm(values);
+    const double took = base::seconds(Clock::kWall) - begun;
+    read_ = std::max(read_, static_cast<double>(values.bytes()) / took);
+  }
+  return read_;
+}
+
+double measure_product_peak(kernels::Backend& backend, std::int64_t side) {
+  constexpr int kRuns = 6;  // the first chooses an algorithm
+  const base::DType type = backend.compute_type();
+  const base::Shape square{side, side};
+  kernels::PackedWeight weight{.inputs = side, .outputs = side};
+  base::View numbers, inp, out, bias;
+  const base::Arena arena = base::make_arena(
+      [&](base::Arena& memory) {
+        numbers = memory.take(DType::kF32, square);
+        inp = memory.take(type, square);
+        out = memory.take(type, square);
+        bias = memory.take(DType::kF32, {side});
+        const std::size_t bytes =
+            backend.packed_bytes(side, side, kernels::WeightOrder::kInOut, false).forward;
+        weight.forward = static_cast<std::byte*>(memory.take_bytes(bytes));
+      },
+      backend.memory());
+  backend.fill_uniform(numbers, -1, 1, 1, 0);
+  backend.pack_weight(weight, numbers);
+  backend.convert(inp, numbers);
+  double best = 0;
+  for (int run = 0; run < kRuns; ++run) {
+    backend.finish();
+    const double begun = base::seconds(Clock::kWall);
+    backend.linear_forward(out, {}, inp, weight, bias, kernels::Epilogue::kNone);
+    backend.finish();
+    const double seconds = base::seconds(Clock::kWall) - begun;
+    const auto n = static_cast<double>(side);
+    best = std::max(best, 2 * n * n * n / seconds);
+  }
+  return best;
+}
+
 kernels::Limit limit_of(DType compute_type) {
   return compute_type == DType::kF32 ? kernels::Limit::kF32 : kernels::Limit::kBf16;
 }

@@ -54,6 +54,25 @@ struct Machine {
 /// Measures all of it, each as the best of windows spread over about `seconds`.
 Machine measure_machine(double seconds, Clock clock);
 
+/// Limits of what a backend runs on: the processor's by kernels::LimitMeter, whose memory is taken
+/// at the first use; a device's by its own operations, products of random numbers and a sum over a
+/// gibibyte, measured once.
+class BackendMeter {
+ public:
+  explicit BackendMeter(kernels::Backend& backend) : backend_(backend) {}
+  double measure(kernels::Limit limit, double seconds, Clock clock);
+
+ private:
+  bool is_device() const { return backend_.memory() != nullptr; }
+  kernels::Backend& backend_;
+  std::optional<kernels::LimitMeter> processor_;
+  double product_ = 0, read_ = 0;
+};
+
+/// FLOP/s of a product of two (side, side) matrices of random numbers, the best of a few: the peak
+/// that shares refer to on a device, for which there is no kernels::LimitMeter.
+double measure_product_peak(kernels::Backend& backend, std::int64_t side = 8192);
+
 /// The limit of products in a compute type.
 kernels::Limit limit_of(DType compute_type);
 /// That of products with weights in a format: int8's for the integers.
@@ -119,7 +138,9 @@ std::vector<Operation> operations_of(const std::vector<kernels::OperationTotals>
 struct TrainingOptions {
   model::Config config;
   std::optional<kernels::CpuChoice> cpu = {};  ///< absent: the first of kernels::cpu_choices()
-  std::int64_t length = 0;                     ///< T, at most config.context
+  kernels::Device device = kernels::Device::kCpu;
+  int device_index = 0;
+  std::int64_t length = 0;  ///< T, at most config.context
   std::int64_t micro_batch = 1;
   std::int64_t accumulation = 1;  ///< micro-batches a step
   DType precision = DType::kBf16;
@@ -155,6 +176,8 @@ Training measure_training(const TrainingOptions& options, const OnStep& on_step)
 struct GenerationOptions {
   model::Config config;
   std::optional<kernels::CpuChoice> cpu = {};  ///< absent: the first of kernels::cpu_choices()
+  kernels::Device device = kernels::Device::kCpu;
+  int device_index = 0;
   kernels::WeightFormat format = kernels::WeightFormat::kBf16;
   std::int64_t batch = 1;            ///< sequences that are continued at once
   std::int64_t prompt_tokens = 512;  ///< of the prompt that is timed
@@ -196,6 +219,8 @@ Generation measure_generation(const GenerationOptions& options);
 struct ScoringOptions {
   model::Config config;
   std::optional<kernels::CpuChoice> cpu = {};  ///< absent: the first of kernels::cpu_choices()
+  kernels::Device device = kernels::Device::kCpu;
+  int device_index = 0;
   std::int64_t length = 0;
   std::int64_t batch = 1;
   kernels::WeightFormat format = kernels::WeightFormat::kBf16;

@@ -33,7 +33,8 @@ std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocab, std
 void run_steps(Training& result, kernels::Backend& backend, std::int64_t steps, Clock clock,
                const std::function<void()>& step, const OnStep& on_step) {
   const kernels::Limit limit = limit_of(backend.weight_format());
-  kernels::LimitMeter meter;
+  BackendMeter meter(backend);
+  const bool on_device = backend.memory() != nullptr;
   const auto timed = [&](std::int64_t number) {
     const double begun = base::seconds(clock);
     step();
@@ -42,29 +43,39 @@ void run_steps(Training& result, kernels::Backend& backend, std::int64_t steps, 
     return seconds;
   };
   timed(0);
-  backend.start_profile(clock);
+  if (!on_device) backend.start_profile(clock);
   result.peaks.add(meter.measure(limit, kPeakSeconds, clock));
   for (std::int64_t number = 1; number <= steps; ++number) {
     result.step_seconds.add(timed(number));
     result.peaks.add(meter.measure(limit, kPeakSeconds, clock));
   }
+  double profiled = result.step_seconds.sum();
+  std::int64_t profiled_steps = steps;
+  if (on_device) {  // apart, since a profile waits for every operation
+    backend.start_profile(clock);
+    const double begun = base::seconds(clock);
+    step();
+    profiled = base::seconds(clock) - begun;
+    profiled_steps = 1;
+  }
   result.resident_bytes = base::peak_memory_bytes();  // before the memory that is read below
+  const std::vector<kernels::OperationTotals> profile = backend.profile();
   Series reads;
   for (int i = 0; i < kReads; ++i) {
     reads.add(meter.measure(kernels::Limit::kRead, kReadSeconds, clock));
   }
   result.read_bytes_per_second = reads.median();
   result.backend = backend.description();
-  result.operations = operations_of(backend.profile(), steps, result.step_seconds.sum(),
-                                    result.peaks.median(), result.read_bytes_per_second);
+  result.operations = operations_of(profile, profiled_steps, profiled, result.peaks.median(),
+                                    result.read_bytes_per_second);
 }
 
 }  // namespace
 
 Training measure_training(const TrainingOptions& options, const OnStep& on_step) {
   const model::Config& config = options.config;
-  auto backend = kernels::make_backend(kernels::Device::kCpu, options.precision,
-                                       options.cpu ? &*options.cpu : nullptr);
+  auto backend = kernels::make_backend(options.device, options.precision,
+                                       options.cpu ? &*options.cpu : nullptr, options.device_index);
   Training result;
   result.planned_bytes = model::Gpt2::plan(config, *backend, options.micro_batch, options.length,
                                            true, options.recompute)
@@ -76,8 +87,9 @@ Training measure_training(const TrainingOptions& options, const OnStep& on_step)
   model::Gpt2 model(config, std::move(backend), /*trainable=*/true);
   model.initialize(kSeed);
   model.prepare_training(options.micro_batch, options.length, options.recompute);
-  model::ParameterSet m(config);
-  model::ParameterSet v(config);
+  base::MemorySource* const memory = model.backend().memory();
+  model::ParameterSet m(config, model::Contents::kAll, {}, memory);
+  model::ParameterSet v(config, model::Contents::kAll, {}, memory);
   const std::int64_t rows = options.micro_batch * options.length;
   const std::vector<std::int32_t> ids = random_ids(rows, config.vocab_size, 0);
   const std::vector<std::int32_t> targets = random_ids(rows, config.vocab_size, 1);
@@ -102,8 +114,8 @@ Training measure_training(const TrainingOptions& options, const OnStep& on_step)
 
 Training measure_scoring(const ScoringOptions& options, const OnStep& on_step) {
   const model::Config& config = options.config;
-  auto backend = kernels::make_inference_backend(kernels::Device::kCpu, options.format,
-                                                 options.cpu ? &*options.cpu : nullptr);
+  auto backend = kernels::make_inference_backend(
+      options.device, options.format, options.cpu ? &*options.cpu : nullptr, options.device_index);
   Training result;
   const model::MemoryPlan plan =
       model::Gpt2::plan(config, *backend, options.batch, options.length, false);

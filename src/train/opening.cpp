@@ -211,6 +211,7 @@ void Trainer::State::resume_options(const Options& given) {
   take_pace(given);
   options.max_seconds = given.max_seconds;
   options.device = given.device;
+  options.device_index = given.device_index;
   options.choose_cpu = given.choose_cpu;
   plan = resolve(options, data_facts(), options.init ? std::optional(facts.config) : std::nullopt);
   if (given.epochs) {
@@ -265,7 +266,8 @@ model::Regularization Trainer::State::regularization() const {
 void Trainer::State::build_model() {
   std::optional<kernels::CpuChoice> cpu;
   if (options.device == kernels::Device::kCpu) cpu = choose_cpu();
-  auto backend = kernels::make_backend(options.device, *options.precision, cpu ? &*cpu : nullptr);
+  auto backend = kernels::make_backend(options.device, *options.precision, cpu ? &*cpu : nullptr,
+                                       options.device_index);
   backend_description = backend->description();
   const auto needed = [&](std::int64_t batch) {
     return model::Gpt2::plan(plan.config, *backend, batch, plan.length, /*training=*/true,
@@ -273,7 +275,9 @@ void Trainer::State::build_model() {
                              *options.ema > 0, plan.tuning);
   };
   memory = needed(plan.micro_batch);
-  check_memory(plan, base::free_memory_bytes(), needed);
+  base::MemorySource* const device_memory = backend->memory();
+  check_memory(plan, device_memory ? device_memory->free_bytes() : base::free_memory_bytes(),
+               needed);
 
   CheckpointState state;
   if (resumed) {

@@ -109,6 +109,7 @@ struct Options {
   std::optional<double> max_seconds;           ///< "max-time"; not kept in train.json
   bool resume = false;                         ///< not kept in train.json
   kernels::Device device = kernels::Device::kCpu;  ///< not kept in train.json
+  int device_index = 0;                            ///< of a CUDA device; not kept in train.json
   /// Asked what to compute with when a run begins; train.json's facts keep the answer, and resuming
   /// asks no more. Empty: the first of kernels::cpu_choices().
   std::function<kernels::CpuChoice(base::DType)> choose_cpu;

@@ -170,8 +170,10 @@ struct Subject {
   DType type = DType::kF32;
 };
 inline std::string name_of(const Subject& subject) {
-  return (subject.device == Device::kCpu ? "cpu_" : "reference_") +
-         std::string(base::name_of(subject.type));
+  const char* const device = subject.device == Device::kCpu    ? "cpu_"
+                             : subject.device == Device::kCuda ? "cuda_"
+                                                               : "reference_";
+  return device + std::string(base::name_of(subject.type));
 }
 
 inline void PrintTo(const Subject& subject, std::ostream* out) { *out << name_of(subject); }

@@ -150,7 +150,7 @@ Outputs GeluForward::operator()(Backend& backend, Draw draw) const {
   backend.linear_forward(out, pre, inp, weight, bias, Epilogue::kGelu);
   Tensor again = unwritten(type, {rows, outputs});
   backend.gelu_forward(again, pre);
-  if (backend.name() != "reference") {  // which takes GELU of what it has not rounded yet
+  if (backend.name() == "cpu") {  // others take GELU of what they have not rounded yet
     for (std::int64_t i = 0; i < rows * outputs; ++i) EXPECT_EQ(again.at(i), out.at(i)) << i;
   }
   return {{"again", again}};

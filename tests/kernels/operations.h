@@ -63,7 +63,8 @@ struct LowRankBackward {
   Outputs operator()(Backend& backend, Draw draw) const;
 };
 
-/// gelu_forward of what linear_forward keeps gives what linear_forward gives, bit for bit.
+/// gelu_forward of what linear_forward keeps gives what linear_forward gives, on the cpu backend
+/// bit for bit.
 struct GeluForward {
   std::int64_t rows, inputs, outputs;
   Outputs operator()(Backend& backend, Draw draw) const;

@@ -31,8 +31,10 @@ struct BackendCase {
 };
 
 inline std::string name_of(const BackendCase& c) {
-  return std::string(c.device == kernels::Device::kReference ? "reference" : "cpu") + "_" +
-         std::string(base::name_of(c.type));
+  const char* const device = c.device == kernels::Device::kCpu    ? "cpu"
+                             : c.device == kernels::Device::kCuda ? "cuda"
+                                                                  : "reference";
+  return std::string(device) + "_" + std::string(base::name_of(c.type));
 }
 
 /// For names of tests.

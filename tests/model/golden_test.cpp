@@ -94,7 +94,9 @@ class GoldenRun {
   void train() {
     const json& hyper = ref["train"]["hyper"];
     const json& known = ref["train"]["f64"];
-    ParameterSet m(model.config()), v(model.config());
+    base::MemorySource* const memory = model.backend().memory();
+    ParameterSet m(model.config(), model::Contents::kAll, {}, memory);
+    ParameterSet v(model.config(), model::Contents::kAll, {}, memory);
     for (std::int64_t step = 0; step < hyper["steps"]; ++step) {
       const auto batch = static_cast<std::size_t>(step % 3);
       const auto ids = flat_ids(ref["train"]["inputs"][batch]);
@@ -272,7 +274,7 @@ TEST_P(Golden, GreedyText) {
         ASSERT_GT(c["min_top2_gap"].get<double>(), run.tolerance.regret);
       }
       auto ids = c["prompt"].get<std::vector<std::int32_t>>();
-      model::KvCache cache(run.model.config(), run.model.backend().compute_type());
+      model::KvCache cache = run.model.make_cache();
       std::size_t fed = 0;
       for (const json& known : c["greedy_f64"]) {
         std::span<const std::int32_t> next = std::span(ids).subspan(fed);

@@ -4,7 +4,11 @@
 /// A block is kWarps warps; a warp has kTiles x 16 rows of its own (queries, or keys in the kernel
 /// of dK and dV) and goes through the other side's rows kOther at a time, two tiles in flight.
 
+#include <string>
+
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/mask.h"
 #include "kernels/cuda/vector.h"
 
 namespace kernels::cuda {
@@ -23,6 +27,34 @@ inline constexpr int kTilesOf = kHead == 64 ? 2 : 1;
 /// A block's own rows.
 template <int kHead>
 inline constexpr int kOwnOf = kAttentionWarps* kTilesOf<kHead> * 16;
+
+/// Calls run.template operator()<head size, with dropout>().
+template <class Run>
+void with_head_size(const char* what, const AttentionShape& shape, Run run) {
+  const bool drops = shape.mask.threshold != 0;
+  if (shape.head_size == 64) {
+    return drops ? run.template operator()<64, true>() : run.template operator()<64, false>();
+  }
+  if (shape.head_size == 128) {
+    return drops ? run.template operator()<128, true>() : run.template operator()<128, false>();
+  }
+  gpu::fail(std::string(what) + ": head size must be 64 or 128, got " +
+            std::to_string(shape.head_size));
+}
+
+/// Dropout of one head's probabilities.
+struct ProbabilityMask {
+  Mask mask;
+  std::size_t first;  ///< row n H + h of the head's first query
+  int heads;
+  __device__ std::uint64_t key(int query) const {
+    return row_key(mask, first + static_cast<std::size_t>(query) * heads);
+  }
+};
+__device__ inline ProbabilityMask mask_of(const Mask& mask, int bh, int heads, int length) {
+  const std::size_t row = static_cast<std::size_t>(bh / heads) * length;
+  return {mask, row * heads + bh % heads, heads};
+}
 
 /// Rows of kHead bf16 in shared memory. The 16-byte pieces of row r lie permuted by r mod 8, so
 /// that eight rows' piece p are in different banks.

@@ -110,11 +110,11 @@ __device__ inline void row_deltas(float (&delta)[kTiles][2], float* delta_out, c
 }
 
 /// scores becomes ds; query, key: the first of each.
-template <int kTiles>
+template <int kTiles, bool kDrops>
 __device__ inline void score_gradients(Part<kTiles>& scores, const Part<kTiles>& dp,
                                        const float (&lse)[kTiles][2],
                                        const float (&delta)[kTiles][2], int query, int key,
-                                       float scale) {
+                                       float scale, const ProbabilityMask& mask) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const bool diagonal = key + kPart - 1 > query;
   GPU_UNROLL
@@ -127,16 +127,19 @@ __device__ inline void score_gradients(Part<kTiles>& scores, const Part<kTiles>&
         const int column = key + n * 8 + 2 * (lane % 4) + e % 2;
         float p = gpu::exp2_fast(scores[m][n][e] * scale - lse[m][e / 2]);
         if (diagonal && column > row) p = 0;
-        scores[m][n][e] = p * (dp[m][n][e] - delta[m][e / 2]);
+        float d = dp[m][n][e];
+        if constexpr (kDrops) d = masked(d, mask.mask, mask.key(row), column);
+        scores[m][n][e] = p * (d - delta[m][e / 2]);
       }
     }
   }
 }
 
-template <int kHead>
+template <int kHead, bool kDrops>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
     backward_queries(Bf16* dqkv, float* delta_out, const Bf16* dout, const Bf16* qkv,
-                     const Bf16* out, const float* lse_in, int length, int heads) {
+                     const Bf16* out, const float* lse_in, int length, int heads, float root,
+                     Mask dropped) {
   constexpr int kTiles = kTilesOf<kHead>;
   constexpr int kOwn = kOwnOf<kHead>;
   Bf16* shared = gpu::dynamic_shared<Bf16>();
@@ -153,7 +156,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   const int own = static_cast<int>(threadIdx.x / 32) * kTiles * 16;
   const int query = block * kOwn + own;
   const int lane = static_cast<int>(threadIdx.x % 32);
-  const float root = 1 / sqrtf(static_cast<float>(kHead));
+  const ProbabilityMask mask = mask_of(dropped, static_cast<int>(blockIdx.y), heads, length);
   const Bf16* q = qkv + at.qkv;
   const Bf16* k = q + at.channels;
   const Bf16* v = k + at.channels;
@@ -203,7 +206,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
       Part<kTiles> scores, dp;
       multiply<kHead, kTiles>(scores, left, keys(j), part);
       multiply<kHead, kTiles>(dp, dleft, values(j), part);
-      score_gradients<kTiles>(scores, dp, lse, delta, query, key, root * kLog2E);
+      score_gradients<kTiles, kDrops>(scores, dp, lse, delta, query, key, root * kLog2E, mask);
       GPU_UNROLL
       for (int i = 0; i < kPart / 16; ++i) {
         std::uint32_t ds[kTiles][4];
@@ -278,6 +281,27 @@ __device__ inline void probabilities(Part<kTiles>& scores, const float* lse, int
   }
 }
 
+/// part^T of keys from `key`, queries from `query`, masked.
+template <int kTiles>
+__device__ inline void drop(Part<kTiles>& part, const ProbabilityMask& mask, int query, int key) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  GPU_UNROLL
+  for (int n = 0; n < kPart / 8; ++n) {
+    GPU_UNROLL
+    for (int e = 0; e < 2; ++e) {
+      const std::uint64_t row = mask.key(query + n * 8 + 2 * (lane % 4) + e);
+      GPU_UNROLL
+      for (int m = 0; m < kTiles; ++m) {
+        GPU_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          float& value = part[m][n][2 * half + e];
+          value = masked(value, mask.mask, row, key + m * 16 + half * 8 + lane / 4);
+        }
+      }
+    }
+  }
+}
+
 /// dp^T becomes ds^T.
 template <int kTiles>
 __device__ inline void times_probabilities(Part<kTiles>& dp, const Part<kTiles>& p,
@@ -309,10 +333,10 @@ __device__ inline void add_part(float (&sums)[kTiles][kHead / 8][4], const Part<
   }
 }
 
-template <int kHead>
+template <int kHead, bool kDrops>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
     backward_keys(Bf16* dqkv, const Bf16* dout, const Bf16* qkv, const float* lse_in,
-                  const float* delta_in, int length, int heads) {
+                  const float* delta_in, int length, int heads, float root, Mask dropped) {
   constexpr int kTiles = kTilesOf<kHead>;
   constexpr int kOwn = kOwnOf<kHead>;
   Bf16* shared = gpu::dynamic_shared<Bf16>();
@@ -329,7 +353,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   const int first = static_cast<int>(blockIdx.x) * kOwn;
   const int own = static_cast<int>(threadIdx.x / 32) * kTiles * 16;
   const int key = first + own;
-  const float root = 1 / sqrtf(static_cast<float>(kHead));
+  const ProbabilityMask mask = mask_of(dropped, static_cast<int>(blockIdx.y), heads, length);
   const Bf16* q = qkv + at.qkv;
   const auto load = [&](int j) {
     load_rows<kHead, kOther>(queries(j), q, at.stride, j * kOther, length);
@@ -373,8 +397,23 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
       Part<kTiles> p, ds;
       multiply_own<kHead, kTiles>(p, keys, own, queries(j), part);
       probabilities<kTiles>(p, stats[j % 2].lse + part, query, key, root * kLog2E);
-      add_part<kHead, kTiles>(dv, p, douts(j), part);
+      if constexpr (kDrops) {
+        Part<kTiles> kept;
+        GPU_UNROLL
+        for (int m = 0; m < kTiles; ++m) {
+          GPU_UNROLL
+          for (int n = 0; n < kPart / 8; ++n) {
+            GPU_UNROLL
+            for (int e = 0; e < 4; ++e) kept[m][n][e] = p[m][n][e];
+          }
+        }
+        drop<kTiles>(kept, mask, query, key);
+        add_part<kHead, kTiles>(dv, kept, douts(j), part);
+      } else {
+        add_part<kHead, kTiles>(dv, p, douts(j), part);
+      }
       multiply_own<kHead, kTiles>(ds, values, own, douts(j), part);
+      if constexpr (kDrops) drop<kTiles>(ds, mask, query, key);
       times_probabilities<kTiles>(ds, p, stats[j % 2].delta + part);
       add_part<kHead, kTiles>(dk, ds, queries(j), part);
     }
@@ -390,29 +429,25 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   write_rows<kHead, kTiles>(to + 2 * at.channels, at.stride, values, own, dv, factor, key, length);
 }
 
-template <int kHead>
+template <int kHead, bool kDrops>
 void run(Bf16* dqkv, float* delta, const Bf16* dout, const Bf16* qkv, const Bf16* out,
-         const float* lse, int batch, int length, int heads, Stream stream) {
-  const dim3 grid(static_cast<unsigned>((length + kOwnOf<kHead> - 1) / kOwnOf<kHead>),
-                  static_cast<unsigned>(batch * heads));
-  gpu::launch(backward_queries<kHead>, grid, dim3(kAttentionThreads), kSharedQ<kHead>, stream, dqkv,
-              delta, dout, qkv, out, lse, length, heads);
-  gpu::launch(backward_keys<kHead>, grid, dim3(kAttentionThreads), kSharedK<kHead>, stream, dqkv,
-              dout, qkv, lse, delta, length, heads);
+         const float* lse, const AttentionShape& s, Stream stream) {
+  const dim3 grid(static_cast<unsigned>((s.length + kOwnOf<kHead> - 1) / kOwnOf<kHead>),
+                  static_cast<unsigned>(s.batch * s.heads));
+  gpu::launch(backward_queries<kHead, kDrops>, grid, dim3(kAttentionThreads), kSharedQ<kHead>,
+              stream, dqkv, delta, dout, qkv, out, lse, s.length, s.heads, s.scale, s.mask);
+  gpu::launch(backward_keys<kHead, kDrops>, grid, dim3(kAttentionThreads), kSharedK<kHead>, stream,
+              dqkv, dout, qkv, lse, delta, s.length, s.heads, s.scale, s.mask);
 }
 
 }  // namespace
 
 void attention_backward(Bf16* dqkv, float* delta, const Bf16* dout, const Bf16* qkv,
-                        const Bf16* out, const float* lse, int batch, int length, int heads,
-                        int head_size, Stream stream) {
-  if (head_size == 64) {
-    return run<64>(dqkv, delta, dout, qkv, out, lse, batch, length, heads, stream);
-  }
-  if (head_size == 128) {
-    return run<128>(dqkv, delta, dout, qkv, out, lse, batch, length, heads, stream);
-  }
-  gpu::fail("attention_backward: head size must be 64 or 128, got " + std::to_string(head_size));
+                        const Bf16* out, const float* lse, const AttentionShape& shape,
+                        Stream stream) {
+  with_head_size("attention_backward", shape, [&]<int kHead, bool kDrops>() {
+    run<kHead, kDrops>(dqkv, delta, dout, qkv, out, lse, shape, stream);
+  });
 }
 
 }  // namespace kernels::cuda

@@ -60,11 +60,34 @@ __device__ inline void softmax_step(Rows<kHead, kTiles>& rows,
   }
 }
 
+/// Drops what the mask drops of a tile's powers.
+template <int kTiles>
+__device__ inline void drop(float (&powers)[kTiles][kOther / 8][4], const ProbabilityMask& mask,
+                            int query, int key) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  GPU_UNROLL
+  for (int m = 0; m < kTiles; ++m) {
+    GPU_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const std::uint64_t row = mask.key(query + m * 16 + half * 8 + lane / 4);
+      GPU_UNROLL
+      for (int n = 0; n < kOther / 8; ++n) {
+        GPU_UNROLL
+        for (int e = 0; e < 2; ++e) {
+          float& power = powers[m][n][2 * half + e];
+          power = masked(power, mask.mask, row, key + n * 8 + 2 * (lane % 4) + e);
+        }
+      }
+    }
+  }
+}
+
 /// One tile of keys, the first of which is `key`, for a warp whose first query is `query`.
-template <int kHead, int kTiles>
+template <int kHead, int kTiles, bool kDrops>
 __device__ inline void attend(Rows<kHead, kTiles>& rows,
                               const std::uint32_t (&q)[kTiles][kHead / 16][4], Tile<kHead> keys,
-                              Tile<kHead> values, int query, int key, float scale) {
+                              Tile<kHead> values, int query, int key, float scale,
+                              const ProbabilityMask& mask) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   float scores[kTiles][kOther / 8][4] = {};
   GPU_UNROLL
@@ -94,6 +117,7 @@ __device__ inline void attend(Rows<kHead, kTiles>& rows,
     }
   }
   softmax_step<kHead, kTiles>(rows, scores, scale);
+  if constexpr (kDrops) drop<kTiles>(scores, mask, query, key);  // the sums have them all
   GPU_UNROLL
   for (int i = 0; i < kOther / 16; ++i) {
     std::uint32_t p[kTiles][4];
@@ -103,9 +127,10 @@ __device__ inline void attend(Rows<kHead, kTiles>& rows,
   }
 }
 
-template <int kHead>
+template <int kHead, bool kDrops>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
-    forward_block(Bf16* out, float* lse, const Bf16* qkv, int length, int heads) {
+    forward_block(Bf16* out, float* lse, const Bf16* qkv, int length, int heads, float root,
+                  Mask dropped) {
   constexpr int kTiles = kTilesOf<kHead>;
   constexpr int kOwn = kOwnOf<kHead>;
   Bf16* shared = gpu::dynamic_shared<Bf16>();
@@ -126,7 +151,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   const int query = block * kOwn + own;
   const int lane = static_cast<int>(threadIdx.x % 32);
   // A score's factor, for powers of two.
-  const float scale = kLog2E / sqrtf(static_cast<float>(kHead));
+  const float scale = kLog2E * root;
+  const ProbabilityMask mask = mask_of(dropped, static_cast<int>(blockIdx.y), heads, length);
 
   load_rows<kHead, kOwn>(queries, q, stride, block * kOwn, length);
   load_rows<kHead, kOther>(keys(0), k, stride, 0, length);
@@ -162,7 +188,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
       gpu::copy_commit();
     }
     if (j * kOther > query + kTiles * 16 - 1) continue;  // above the warp's diagonal
-    attend<kHead, kTiles>(rows, left, keys(j), values(j), query, j * kOther, scale);
+    attend<kHead, kTiles, kDrops>(rows, left, keys(j), values(j), query, j * kOther, scale, mask);
   }
 
   float inverse[kTiles][2];
@@ -186,21 +212,41 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
       static_cast<std::size_t>(channels), queries, own, rows.out, inverse, query, length);
 }
 
-template <int kHead>
-void run(Bf16* out, float* lse, const Bf16* qkv, int batch, int length, int heads, Stream stream) {
-  const dim3 grid(static_cast<unsigned>((length + kOwnOf<kHead> - 1) / kOwnOf<kHead>),
-                  static_cast<unsigned>(batch * heads));
-  gpu::launch(forward_block<kHead>, grid, dim3(kAttentionThreads), kShared<kHead>, stream, out, lse,
-              qkv, length, heads);
+template <int kHead, bool kDrops>
+void run(Bf16* out, float* lse, const Bf16* qkv, const AttentionShape& s, Stream stream) {
+  const dim3 grid(static_cast<unsigned>((s.length + kOwnOf<kHead> - 1) / kOwnOf<kHead>),
+                  static_cast<unsigned>(s.batch * s.heads));
+  gpu::launch(forward_block<kHead, kDrops>, grid, dim3(kAttentionThreads), kShared<kHead>, stream,
+              out, lse, qkv, s.length, s.heads, s.scale, s.mask);
+}
+
+// ---- head sizes without kernels of their own ----------------------------------------------------
+
+constexpr int kResizeThreads = 256;
+
+__global__ void __launch_bounds__(kResizeThreads)
+    resize_elements(Bf16* out, const Bf16* inp, std::size_t count, int from, int to) {
+  const std::size_t i = static_cast<std::size_t>(blockIdx.x) * kResizeThreads + threadIdx.x;
+  if (i >= count) return;
+  const std::size_t head = i / static_cast<std::size_t>(to);
+  const auto d = static_cast<int>(i % static_cast<std::size_t>(to));
+  out[i] = d < from ? inp[head * from + d] : Bf16{0};
 }
 
 }  // namespace
 
-void attention_forward(Bf16* out, float* lse, const Bf16* qkv, int batch, int length, int heads,
-                       int head_size, Stream stream) {
-  if (head_size == 64) return run<64>(out, lse, qkv, batch, length, heads, stream);
-  if (head_size == 128) return run<128>(out, lse, qkv, batch, length, heads, stream);
-  gpu::fail("attention_forward: head size must be 64 or 128, got " + std::to_string(head_size));
+void attention_forward(Bf16* out, float* lse, const Bf16* qkv, const AttentionShape& shape,
+                       Stream stream) {
+  with_head_size("attention_forward", shape, [&]<int kHead, bool kDrops>() {
+    run<kHead, kDrops>(out, lse, qkv, shape, stream);
+  });
+}
+
+void resize_heads(Bf16* out, const Bf16* inp, int rows, int heads, int from, int to,
+                  Stream stream) {
+  const std::size_t count = static_cast<std::size_t>(rows) * heads * to;
+  const dim3 grid(static_cast<unsigned>((count + kResizeThreads - 1) / kResizeThreads));
+  gpu::launch(resize_elements, grid, dim3(kResizeThreads), 0, stream, out, inp, count, from, to);
 }
 
 }  // namespace kernels::cuda

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "kernels/cuda/gelu.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/vector.h"
 
@@ -12,11 +13,14 @@ constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * 32;
 constexpr float kLog2E = 1.4426950409F;
 
+__device__ inline void store(float& to, float value) { to = value; }
+__device__ inline void store(Bf16& to, float value) { to = gpu::to_bf16(value); }
+
 /// A warp has an output: it reads the weight's row once for all rows of inp, which stay in L1.
-template <int kRows>
+template <class Out, int kRows>
 __global__ void __launch_bounds__(kThreads)
-    decode_outputs(float* out, const Bf16* inp, const Bf16* weight, const float* bias, int inputs,
-                   int outputs) {
+    decode_outputs(Out* out, const Bf16* inp, const Bf16* weight, const float* bias, bool gelu,
+                   int inputs, int outputs) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int m = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x / 32);
   if (m >= outputs) return;  // a whole warp
@@ -38,40 +42,60 @@ __global__ void __launch_bounds__(kThreads)
   for (int r = 0; r < kRows; ++r) {
     const float sum = warp_sum(sums[r]);
     if (lane != 0) continue;
-    out[static_cast<std::size_t>(r) * outputs + m] = sum + (bias != nullptr ? bias[m] : 0.0F);
+    const float z = sum + (bias != nullptr ? bias[m] : 0.0F);
+    store(out[static_cast<std::size_t>(r) * outputs + m], gelu ? Gelu()(z) : z);
   }
 }
 
-/// A block has a head of a sequence; kHead / 8 lanes share a key. Each group of lanes keeps its own
-/// maximum, sum and output over the keys it sees; they are joined in a fixed order at the end.
-template <int kHead>
+/// A row's keys and values go to its place in its sequence's caches, eight channels a thread.
 __global__ void __launch_bounds__(kThreads)
-    decode_heads(Bf16* out, const Bf16* q, const Bf16* keys, const Bf16* values,
-                 const std::int32_t* lengths, int heads, int positions) {
-  constexpr int kLanes = kHead / 8;           // of a group
+    append_rows(const CachedRow* cached, const Bf16* qkv, int heads, int head_size) {
+  const std::size_t n = blockIdx.x;
+  const CachedRow row = cached[n];
+  const int channels = heads * head_size;
+  const Bf16* from = qkv + n * 3 * channels;
+  for (int c = static_cast<int>(threadIdx.x) * 8; c < channels; c += kThreads * 8) {
+    const std::size_t head = static_cast<std::size_t>(c / head_size) * row.positions;
+    const std::size_t to = (head + row.position) * head_size + c % head_size;
+    *reinterpret_cast<uint4*>(row.keys + to) = *reinterpret_cast<const uint4*>(from + channels + c);
+    *reinterpret_cast<uint4*>(row.values + to) =
+        *reinterpret_cast<const uint4*>(from + 2 * channels + c);
+  }
+}
+
+/// A block has a head of a row; kLanes lanes share a key, eight channels each (those past the head
+/// size have none). Each group of lanes keeps its own maximum, sum and output over the keys it
+/// sees; they are joined in a fixed order at the end.
+template <int kLanes>
+__global__ void __launch_bounds__(kThreads)
+    cached_heads(Bf16* out, const Bf16* qkv, const CachedRow* cached, int heads, int head_size) {
   constexpr int kGroups = kThreads / kLanes;  // keys at once
   GPU_SHARED(tops, float[kGroups]);
   GPU_SHARED(sums, float[kGroups]);
-  GPU_SHARED(outs, float[kGroups][kHead]);
-  const int b = static_cast<int>(blockIdx.x) / heads;
-  const int h = static_cast<int>(blockIdx.x) % heads;
+  GPU_SHARED(outs, float[kGroups][kLanes * 8]);
+  const std::size_t n = blockIdx.x;
+  const int h = static_cast<int>(blockIdx.y);
+  const CachedRow row = cached[n];
+  const int length = row.position + 1;
   const int group = static_cast<int>(threadIdx.x) / kLanes;
   const int d = static_cast<int>(threadIdx.x) % kLanes * 8;
-  const std::size_t row = static_cast<std::size_t>(b) * heads * kHead + h * kHead;
-  const std::size_t cache = static_cast<std::size_t>(blockIdx.x) * positions * kHead;
-  const int length = lengths[b];
-  float query[8];
-  load8(query, q + row + d);
-  const float scale = kLog2E / sqrtf(static_cast<float>(kHead));
+  const bool has_channels = d < head_size;
+  const int channels = heads * head_size;
+  const std::size_t cache = static_cast<std::size_t>(h) * row.positions * head_size;
+  float query[8] = {};
+  if (has_channels) load8(query, qkv + n * 3 * channels + h * head_size + d);
+  const float scale = kLog2E / sqrtf(static_cast<float>(head_size));
   float top = -INFINITY;
   float sum = 0;
   float mix[8] = {};
   for (int first = 0; first < length; first += kGroups) {
     const int j = first + group;
-    const std::size_t at = cache + static_cast<std::size_t>(j < length ? j : 0) * kHead + d;
-    float k[8], v[8];
-    load8(k, keys + at);
-    load8(v, values + at);
+    const std::size_t at = cache + static_cast<std::size_t>(j < length ? j : 0) * head_size + d;
+    float k[8] = {}, v[8] = {};
+    if (has_channels) {
+      load8(k, row.keys + at);
+      load8(v, row.values + at);
+    }
     float score = 0;
     GPU_UNROLL
     for (int i = 0; i < 8; ++i) score += query[i] * k[i];
@@ -79,7 +103,8 @@ __global__ void __launch_bounds__(kThreads)
     for (unsigned mask = kLanes / 2; mask != 0; mask /= 2) score += gpu::shuffle_xor(score, mask);
     if (j >= length) continue;
     score *= scale;
-    const float new_top = fmaxf(top, score);
+    // Not fmaxf, which would drop a NaN.
+    const float new_top = score <= top ? top : score;
     const float shrink = gpu::exp2_fast(top - new_top);
     const float p = gpu::exp2_fast(score - new_top);
     top = new_top;
@@ -94,57 +119,74 @@ __global__ void __launch_bounds__(kThreads)
   GPU_UNROLL
   for (int i = 0; i < 8; ++i) outs[group][d + i] = mix[i];
   gpu::sync_threads();
-  if (threadIdx.x >= kHead) return;
+  const int own = static_cast<int>(threadIdx.x);
+  if (own >= head_size) return;
   float all_top = tops[0];
   for (int g = 1; g < kGroups; ++g) all_top = fmaxf(all_top, tops[g]);
   float all_sum = 0;
   float all_mix = 0;
   for (int g = 0; g < kGroups; ++g) {
-    const float share = gpu::exp2_fast(tops[g] - all_top);  // 0 for a group without keys
+    if (tops[g] == -INFINITY) continue;  // a group without keys
+    const float share = gpu::exp2_fast(tops[g] - all_top);
     all_sum += sums[g] * share;
-    all_mix += outs[g][threadIdx.x] * share;
+    all_mix += outs[g][own] * share;
   }
-  out[row + threadIdx.x] = gpu::to_bf16(all_mix / all_sum);
+  out[n * channels + h * head_size + own] = gpu::to_bf16(all_mix / all_sum);
 }
 
 }  // namespace
 
-void decode_linear(float* out, const Bf16* inp, const Bf16* weight, const float* bias, int rows,
-                   int inputs, int outputs, Stream stream) {
+template <class Out>
+void decode_linear(Out* out, const Bf16* inp, const Bf16* weight, const float* bias, bool gelu,
+                   int rows, int inputs, int outputs, Stream stream) {
   if (inputs % kVector != 0) {
     gpu::fail("decode_linear: inputs must be a multiple of 8, got " + std::to_string(inputs));
   }
   const dim3 grid(static_cast<unsigned>((outputs + kWarps - 1) / kWarps));
   const auto run = [&](auto* kernel) {
-    gpu::launch(kernel, grid, dim3(kThreads), 0, stream, out, inp, weight, bias, inputs, outputs);
+    gpu::launch(kernel, grid, dim3(kThreads), 0, stream, out, inp, weight, bias, gelu, inputs,
+                outputs);
   };
   switch (rows) {
     case 1:
-      return run(decode_outputs<1>);
+      return run(decode_outputs<Out, 1>);
     case 2:
-      return run(decode_outputs<2>);
+      return run(decode_outputs<Out, 2>);
     case 3:
-      return run(decode_outputs<3>);
+      return run(decode_outputs<Out, 3>);
     case kDecodeRows:
-      return run(decode_outputs<kDecodeRows>);
+      return run(decode_outputs<Out, kDecodeRows>);
     default:
       gpu::fail("decode_linear: 1 to 4 rows at a time, got " + std::to_string(rows));
   }
 }
 
-void decode_attention(Bf16* out, const Bf16* q, const Bf16* keys, const Bf16* values,
-                      const std::int32_t* lengths, int batch, int heads, int positions,
+template void decode_linear(float*, const Bf16*, const Bf16*, const float*, bool, int, int, int,
+                            Stream);
+template void decode_linear(Bf16*, const Bf16*, const Bf16*, const float*, bool, int, int, int,
+                            Stream);
+
+void append_to_caches(const CachedRow* cached, const Bf16* qkv, int rows, int heads, int head_size,
+                      Stream stream) {
+  gpu::launch(append_rows, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, cached,
+              qkv, heads, head_size);
+}
+
+void attention_cached(Bf16* out, const Bf16* qkv, const CachedRow* cached, int rows, int heads,
                       int head_size, Stream stream) {
-  const dim3 grid(static_cast<unsigned>(batch * heads));
-  if (head_size == 64) {
-    gpu::launch(decode_heads<64>, grid, dim3(kThreads), 0, stream, out, q, keys, values, lengths,
-                heads, positions);
-  } else if (head_size == 128) {
-    gpu::launch(decode_heads<128>, grid, dim3(kThreads), 0, stream, out, q, keys, values, lengths,
-                heads, positions);
-  } else {
-    gpu::fail("decode_attention: head size must be 64 or 128, got " + std::to_string(head_size));
+  const auto run = [&](auto kernel) {
+    gpu::launch(kernel, dim3(static_cast<unsigned>(rows), static_cast<unsigned>(heads)),
+                dim3(kThreads), 0, stream, out, qkv, cached, heads, head_size);
+  };
+  if (head_size <= 0 || head_size % kVector != 0 || head_size > 128) {
+    gpu::fail("attention_cached: head size must be a multiple of 8 up to 128, got " +
+              std::to_string(head_size));
   }
+  if (head_size <= 8) return run(cached_heads<1>);
+  if (head_size <= 16) return run(cached_heads<2>);
+  if (head_size <= 32) return run(cached_heads<4>);
+  if (head_size <= 64) return run(cached_heads<8>);
+  run(cached_heads<16>);
 }
 
 }  // namespace kernels::cuda

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/mask.h"
 #include "kernels/cuda/vector.h"
 
 namespace kernels::cuda {
@@ -12,9 +13,14 @@ namespace {
 
 constexpr int kThreads = 128;
 
+__device__ inline float4 masked4(float4 x, const Mask& mask, std::uint64_t key, int c) {
+  return make_float4(masked(x.x, mask, key, c), masked(x.y, mask, key, c + 1),
+                     masked(x.z, mask, key, c + 2), masked(x.w, mask, key, c + 3));
+}
+
 __global__ void __launch_bounds__(kThreads)
     embed_rows(float* x, const std::int32_t* ids, const float* wte, const float* wpe, int channels,
-               int length, int first_position) {
+               int length, int first_position, Mask mask) {
   const int n = static_cast<int>(blockIdx.x);
   const float* token = wte + static_cast<std::size_t>(ids[n]) * channels;
   const float* position = wpe + static_cast<std::size_t>(first_position + n % length) * channels;
@@ -22,14 +28,33 @@ __global__ void __launch_bounds__(kThreads)
   for (int c = static_cast<int>(threadIdx.x) * 4; c < channels; c += kThreads * 4) {
     const float4 a = *reinterpret_cast<const float4*>(token + c);
     const float4 b = *reinterpret_cast<const float4*>(position + c);
-    *reinterpret_cast<float4*>(row + c) = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+    float4 sum = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+    if (mask.threshold != 0) sum = masked4(sum, mask, row_key(mask, blockIdx.x), c);
+    *reinterpret_cast<float4*>(row + c) = sum;
   }
 }
 
-/// to += the sum over i < count of dx's row row_of(i), four channels a thread, in the order of i.
-/// Eight rows are in flight: the rows of a frequent token are one long chain.
+__global__ void __launch_bounds__(kThreads)
+    embed_packed_rows(float* x, const std::int32_t* ids, const std::int32_t* positions,
+                      const Bf16* wte, const float* wpe, int channels) {
+  const std::size_t n = blockIdx.x;
+  const Bf16* token = wte + static_cast<std::size_t>(ids[n]) * channels;
+  const float* position = wpe + static_cast<std::size_t>(positions[n]) * channels;
+  for (int c = static_cast<int>(threadIdx.x) * 8; c < channels; c += kThreads * 8) {
+    float a[8], b[8];
+    load8(a, token + c);
+    load8(b, position + c);
+    GPU_UNROLL
+    for (int i = 0; i < 8; ++i) a[i] += b[i];
+    store8(x + n * channels + c, a);
+  }
+}
+
+/// to += the sum over i < count of dx's masked row row_of(i), four channels a thread, in the order
+/// of i. Eight rows are in flight: the rows of a frequent token are one long chain.
 template <class RowOf>
-__device__ inline void add_rows(float* to, const float* dx, int count, int channels, RowOf row_of) {
+__device__ inline void add_rows(float* to, const float* dx, int count, int channels,
+                                const Mask& mask, RowOf row_of) {
   constexpr int kInFlight = 8;
   for (int c = static_cast<int>(threadIdx.x) * 4; c < channels; c += kThreads * 4) {
     float4 sum = make_float4(0, 0, 0, 0);
@@ -39,8 +64,9 @@ __device__ inline void add_rows(float* to, const float* dx, int count, int chann
       for (int j = 0; j < kInFlight; ++j) {
         rows[j] = make_float4(0, 0, 0, 0);
         if (i + j >= count) continue;
-        rows[j] = *reinterpret_cast<const float4*>(
-            dx + static_cast<std::size_t>(row_of(i + j)) * channels + c);
+        const auto row = static_cast<std::size_t>(row_of(i + j));
+        rows[j] = *reinterpret_cast<const float4*>(dx + row * channels + c);
+        if (mask.threshold != 0) rows[j] = masked4(rows[j], mask, row_key(mask, row), c);
       }
       GPU_UNROLL
       for (int j = 0; j < kInFlight; ++j) {
@@ -55,17 +81,17 @@ __device__ inline void add_rows(float* to, const float* dx, int count, int chann
 
 __global__ void __launch_bounds__(kThreads)
     add_token_rows(float* dwte, const float* dx, const std::int32_t* ids, const std::int32_t* order,
-                   const std::int32_t* starts, int channels) {
+                   const std::int32_t* starts, int channels, Mask mask) {
   const std::int32_t* group = order + starts[blockIdx.x];
   const int count = starts[blockIdx.x + 1] - starts[blockIdx.x];
   float* to = dwte + static_cast<std::size_t>(ids[group[0]]) * channels;
-  add_rows(to, dx, count, channels, [group](int i) { return group[i]; });
+  add_rows(to, dx, count, channels, mask, [group](int i) { return group[i]; });
 }
 
 __global__ void __launch_bounds__(kThreads)
-    add_position_rows(float* dwpe, const float* dx, int rows, int channels, int length) {
+    add_position_rows(float* dwpe, const float* dx, int rows, int channels, int length, Mask mask) {
   const int t = static_cast<int>(blockIdx.x);
-  add_rows(dwpe + static_cast<std::size_t>(t) * channels, dx, rows / length, channels,
+  add_rows(dwpe + static_cast<std::size_t>(t) * channels, dx, rows / length, channels, mask,
            [t, length](int i) { return t + i * length; });
 }
 
@@ -78,10 +104,17 @@ void require_vectors(const char* what, int channels) {
 }  // namespace
 
 void embed_forward(float* x, const std::int32_t* ids, const float* wte, const float* wpe, int rows,
-                   int channels, int length, int first_position, Stream stream) {
+                   int channels, int length, int first_position, const Mask& mask, Stream stream) {
   require_vectors("embed_forward", channels);
   gpu::launch(embed_rows, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, x, ids, wte,
-              wpe, channels, length, first_position);
+              wpe, channels, length, first_position, mask);
+}
+
+void embed_packed(float* x, const std::int32_t* ids, const std::int32_t* positions, const Bf16* wte,
+                  const float* wpe, int rows, int channels, Stream stream) {
+  require_vectors("embed_packed", channels);
+  gpu::launch(embed_packed_rows, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, x,
+              ids, positions, wte, wpe, channels);
 }
 
 int group_rows(std::int32_t* order, std::int32_t* starts, const std::int32_t* ids, int rows,
@@ -100,12 +133,17 @@ int group_rows(std::int32_t* order, std::int32_t* starts, const std::int32_t* id
 }
 
 void embed_backward(float* dwte, float* dwpe, const float* dx, const std::int32_t* ids,
-                    const IdGroups& groups, int rows, int channels, int length, Stream stream) {
+                    const IdGroups& groups, int rows, int channels, int length, const Mask& mask,
+                    Stream stream) {
   require_vectors("embed_backward", channels);
-  gpu::launch(add_token_rows, dim3(static_cast<unsigned>(groups.count)), dim3(kThreads), 0, stream,
-              dwte, dx, ids, groups.order, groups.starts, channels);
-  gpu::launch(add_position_rows, dim3(static_cast<unsigned>(length)), dim3(kThreads), 0, stream,
-              dwpe, dx, rows, channels, length);
+  if (dwte != nullptr) {
+    gpu::launch(add_token_rows, dim3(static_cast<unsigned>(groups.count)), dim3(kThreads), 0,
+                stream, dwte, dx, ids, groups.order, groups.starts, channels, mask);
+  }
+  if (dwpe != nullptr) {
+    gpu::launch(add_position_rows, dim3(static_cast<unsigned>(length)), dim3(kThreads), 0, stream,
+                dwpe, dx, rows, channels, length, mask);
+  }
 }
 
 }  // namespace kernels::cuda

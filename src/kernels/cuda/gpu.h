@@ -9,6 +9,7 @@
 /// What both halves share is a reading of the PTX document: tests/kernels/cuda/wrappers_check.cu
 /// holds the matrix wrappers to layouts written down independently, first of all on a new device.
 
+#include "kernels/cuda/device.h"
 #include "kernels/cuda/gpu_types.h"
 
 #ifndef __CUDACC__
@@ -23,7 +24,6 @@
 
 namespace kernels::gpu {
 
-using Stream = cudaStream_t;
 /// True where launches run on a device.
 inline constexpr bool kOnDevice = true;
 
@@ -148,25 +148,6 @@ inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shar
   // clang-format on
   check(cudaGetLastError(), "launch");
 }
-
-inline void* allocate_bytes(std::size_t bytes) {
-  void* memory = nullptr;
-  check(cudaMalloc(&memory, bytes == 0 ? 1 : bytes), "cudaMalloc");
-  return memory;
-}
-inline void release(void* memory) { cudaFree(memory); }
-inline void copy_bytes_in(void* device, const void* host, std::size_t bytes, Stream stream) {
-  check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
-}
-/// Waits for the stream.
-inline void copy_bytes_out(void* host, const void* device, std::size_t bytes, Stream stream) {
-  check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream), "copy to the host");
-  check(cudaStreamSynchronize(stream), "copy to the host");
-}
-inline void fill_bytes(void* device, int value, std::size_t bytes, Stream stream) {
-  check(cudaMemsetAsync(device, value, bytes, stream), "cudaMemset");
-}
-inline void synchronize(Stream stream) { check(cudaStreamSynchronize(stream), "kernel"); }
 
 }  // namespace kernels::gpu
 #endif

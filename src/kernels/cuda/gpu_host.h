@@ -7,6 +7,7 @@
 #include <cstring>
 #include <tuple>
 
+#include "kernels/cuda/device.h"
 #include "kernels/cuda/gpu_engine.h"
 #include "kernels/cuda/gpu_types.h"
 
@@ -41,7 +42,6 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 
 namespace kernels::gpu {
 
-using Stream = void*;
 inline constexpr bool kOnDevice = false;
 
 template <class T>
@@ -225,23 +225,5 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_byte
       },
       &call);
 }
-
-/// Exactly as long as asked, so that ASan sees its end; 256-byte aligned as cudaMalloc's.
-inline void* allocate_bytes(std::size_t bytes) {
-  void* memory = nullptr;
-  if (posix_memalign(&memory, 256, bytes == 0 ? 1 : bytes) != 0) fail("out of memory");
-  return memory;
-}
-inline void release(void* memory) { std::free(memory); }
-inline void copy_bytes_in(void* device, const void* host, std::size_t bytes, Stream) {
-  if (bytes != 0) std::memcpy(device, host, bytes);
-}
-inline void copy_bytes_out(void* host, const void* device, std::size_t bytes, Stream) {
-  if (bytes != 0) std::memcpy(host, device, bytes);
-}
-inline void fill_bytes(void* device, int value, std::size_t bytes, Stream) {
-  if (bytes != 0) std::memset(device, value, bytes);
-}
-inline void synchronize(Stream) {}
 
 }  // namespace kernels::gpu

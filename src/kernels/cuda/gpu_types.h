@@ -6,7 +6,12 @@
 #include <stdexcept>
 #include <string>
 
+struct CUstream_st;  // CUDA's own name: cudaStream_t is a pointer to it
+
 namespace kernels::gpu {
+
+/// Work that runs in order on the device; null is the default one.
+using Stream = CUstream_st*;
 
 /// A bf16 number's bits, base::Bf16's twin: this folder also builds where fmt is missing.
 struct Bf16 {

@@ -6,22 +6,33 @@
 /// floats; sums are split by shape). Legend and formulas are kernels/kernels.h's. A is f32 or bf16.
 /// C, D, Vp are multiples of 8 (16 bytes of bf16); where one is not, Error.
 ///
-/// State, 2026-11-27: run on the host under the sanitizers only; on a device not yet.
+/// State, 2026-11-29: run on the host under the sanitizers only; on a device not yet.
 
 #include <cstdint>
 
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/gpu_types.h"
 
 namespace kernels::cuda {
 
 using gpu::Bf16;
 using gpu::Stream;
 
+/// kernels::Dropout with its numbers made ready (kernels/dropout.h).
+struct Mask {
+  std::uint32_t threshold = 0;  ///< bits below it are dropped; 0: nothing is
+  float scale = 1;
+  std::uint64_t key = 0;
+  std::uint64_t first_row = 0;
+};
+
 // ---- embedding ----------------------------------------------------------------------------------
 
-/// x[n] = wte[ids[n]] + wpe[first_position + n mod length].
+/// x[n] = wte[ids[n]] + wpe[first_position + n mod length], masked.
 void embed_forward(float* x, const std::int32_t* ids, const float* wte, const float* wpe, int rows,
-                   int channels, int length, int first_position, Stream stream);
+                   int channels, int length, int first_position, const Mask& mask, Stream stream);
+/// x[n] = wte[ids[n]] + wpe[positions[n]].
+void embed_packed(float* x, const std::int32_t* ids, const std::int32_t* positions, const Bf16* wte,
+                  const float* wpe, int rows, int channels, Stream stream);
 
 /// Rows grouped by id: `order` holds the rows sorted by id, equal ids in their order; group g is
 /// order[starts[g] .. starts[g + 1]). Made on the host, where ids come from.
@@ -33,32 +44,32 @@ struct IdGroups {
 /// Fills order (N) and starts (N + 1 at most), host memory; returns the number of groups.
 int group_rows(std::int32_t* order, std::int32_t* starts, const std::int32_t* ids, int rows,
                int vocab);
-/// dwte[ids[n]] += dx[n]; dwpe[n mod length] += dx[n].
+/// dwte[ids[n]] += dx[n]; dwpe[n mod length] += dx[n], of the masked dx. Null: not wanted.
 void embed_backward(float* dwte, float* dwpe, const float* dx, const std::int32_t* ids,
-                    const IdGroups& groups, int rows, int channels, int length, Stream stream);
+                    const IdGroups& groups, int rows, int channels, int length, const Mask& mask,
+                    Stream stream);
 
 // ---- LayerNorm with the residual ----------------------------------------------------------------
 
 /// The most channels a row may have: seven vectors a lane, and `xl` has 1600.
 inline constexpr int kMostChannels = 1792;
 
-/// res_out = res_in + branch; normed = LayerNorm(res_out) gain + bias. branch null: none is added
-/// and res_out is not written (it must be res_in).
+/// res_out = res_in + the masked branch; normed = LayerNorm(res_out) gain + bias. branch null: none
+/// is added and res_out is not written (it must be res_in).
 template <class A>
 void add_layernorm_forward(float* res_out, A* normed, float* mean, float* rstd, const float* res_in,
                            const A* branch, const float* gain, const float* bias, int rows,
-                           int channels, Stream stream);
+                           int channels, const Mask& mask, Stream stream);
 
 /// Floats of scratch that add_layernorm_backward() takes.
 std::size_t layernorm_scratch_floats(int rows, int channels);
-/// dres (+)= LayerNorm's input gradient; dres_copy = dres in A; dgain += ..., dbias += ...;
-/// dbranch_bias += column sums of dres as it is written, the gradient of the bias of the product
-/// that made the branch. `first`: dres is written, not read. dres_copy, dbranch_bias may be null.
+/// dres += LayerNorm's input gradient; dres_copy = dres in A, masked; dgain += ..., dbias += ...
+/// dres_copy, dgain, dbias may be null.
 template <class A>
-void add_layernorm_backward(float* dres, A* dres_copy, float* dgain, float* dbias,
-                            float* dbranch_bias, const A* dnormed, const float* res,
-                            const float* mean, const float* rstd, const float* gain, bool first,
-                            float* scratch, int rows, int channels, Stream stream);
+void add_layernorm_backward(float* dres, A* dres_copy, float* dgain, float* dbias, const A* dnormed,
+                            const float* res, const float* mean, const float* rstd,
+                            const float* gain, const Mask& mask, float* scratch, int rows,
+                            int channels, Stream stream);
 
 // ---- pointwise ----------------------------------------------------------------------------------
 
@@ -70,6 +81,8 @@ template <class A>
 void gelu_backward(A* dpre, const A* dout, const A* pre, std::size_t count, Stream stream);
 /// out[i] = inp[i] in bf16.
 void convert_to_bf16(Bf16* out, const float* inp, std::size_t count, Stream stream);
+/// out (columns, rows) = inp (rows, columns) turned, in bf16.
+void transpose_to_bf16(Bf16* out, const float* inp, int rows, int columns, Stream stream);
 
 /// Floats of scratch that column_sums() takes.
 std::size_t column_sums_scratch_floats(int rows, int columns);
@@ -80,70 +93,132 @@ void column_sums(float* sums, const A* values, int rows, int columns, float* scr
 
 // ---- attention ----------------------------------------------------------------------------------
 
-/// Causal attention from the fused (N, 3C) layout; head size 64 or 128. out: (N, C), lse: (B, H,
-/// T).
-void attention_forward(Bf16* out, float* lse, const Bf16* qkv, int batch, int length, int heads,
-                       int head_size, Stream stream);
+/// What the kernels of attention work on.
+struct AttentionShape {
+  int batch = 0;
+  int length = 0;
+  int heads = 0;
+  int head_size = 0;  ///< 64 or 128; others are widened with zeros
+  float scale = 0;    ///< of the scores, 1 / sqrt(D) with the unwidened D
+  Mask mask;          ///< of the probabilities: element j of row n H + h
+};
+/// Causal attention from the fused (N, 3C) layout. out: (N, C), lse: (B, H, T).
+void attention_forward(Bf16* out, float* lse, const Bf16* qkv, const AttentionShape& shape,
+                       Stream stream);
 /// dqkv: (N, 3C). delta: (B, H, T) f32 scratch, row sums of dout * out.
 void attention_backward(Bf16* dqkv, float* delta, const Bf16* dout, const Bf16* qkv,
-                        const Bf16* out, const float* lse, int batch, int length, int heads,
-                        int head_size, Stream stream);
+                        const Bf16* out, const float* lse, const AttentionShape& shape,
+                        Stream stream);
+/// Heads of `from` channels become heads of `to`: zeros are added, or channels left out. out:
+/// (rows, heads * to), inp: (rows, heads * from).
+void resize_heads(Bf16* out, const Bf16* inp, int rows, int heads, int from, int to, Stream stream);
 
 // ---- head's loss --------------------------------------------------------------------------------
 
+/// What the gradient of a row of logits is made with.
+struct LossGradient {
+  float scale = 1;
+  float label_smoothing = 0;  ///< E of kernels::LossOptions
+  float z_loss = 0;           ///< W
+};
+/// The losses alone, of f32 logits.
+void softmax_loss_forward(float* losses, const float* logits, const std::int32_t* targets, int rows,
+                          int vocab, int padded_vocab, Stream stream);
 /// For each of `rows` rows: losses[n] = log-sum-exp of the first `vocab` logits minus the target's,
-/// and logits becomes scale (softmax - onehot), padding 0. Target -1: loss 0 and the row 0.
-/// with_gradient false: logits stays.
+/// and logits becomes scale ((1 + 2 W lse) softmax - (1 - E) onehot - E / V), padding 0. Target -1:
+/// loss 0 and the row 0.
 void softmax_loss(float* losses, Bf16* logits, const std::int32_t* targets, int rows, int vocab,
-                  int padded_vocab, float scale, bool with_gradient, Stream stream);
+                  int padded_vocab, const LossGradient& gradient, Stream stream);
 /// *total (+)= the f64 sum of values, in a fixed order.
 void sum_losses(double* total, const float* values, int count, bool add, Stream stream);
 
 // ---- optimizer ----------------------------------------------------------------------------------
 
-/// What clipping found, in device memory.
-struct Clip {
-  double squared_norm;
-  float norm;
-  float scale;  ///< min(1, limit / (norm + 1e-6)), or 1 where limit is 0
-};
-/// Doubles of scratch that clip_scale() takes.
+/// Doubles of scratch that squared_norm() takes at most.
 inline constexpr int kNormBlocks = 1024;
-/// The norm of `count` gradients, summed in f64 in a fixed order.
-void clip_scale(Clip* clip, const float* gradients, std::size_t count, float limit, double* scratch,
+/// *sum = the sum of squares, in f64 in a fixed order. sum, scratch: device.
+void squared_norm(double* sum, const float* values, std::size_t count, double* scratch,
+                  Stream stream);
+
+/// AdamW's numbers for a step: g = gradient * gradient_scale; m = beta1 m + (1 - beta1) g; v =
+/// beta2 v + (1 - beta2) g^2; p = keep p - step_size m / (sqrt(v) inverse_root_bias2 + epsilon);
+/// average += average_rate (p - average).
+struct AdamNumbers {
+  float gradient_scale, beta1, beta2, epsilon;
+  float keep;                ///< 1 - rate * decay
+  float step_size;           ///< rate / (1 - beta1^step)
+  float inverse_root_bias2;  ///< 1 / sqrt(1 - beta2^step)
+  float average_rate;
+};
+/// One parameter's tensors. copies: p in bf16; copies, average may be null.
+struct AdamTensors {
+  float* parameter;
+  float* m;
+  float* v;
+  const float* gradient;
+  Bf16* copies;
+  float* average;
+};
+void adamw_step(const AdamTensors& tensors, const AdamNumbers& numbers, std::size_t count,
                 Stream stream);
 
-/// Consecutive parameters of the flat arenas that decay alike.
-struct AdamSpan {
-  std::int64_t first;
-  std::int32_t count;
-  float decay;
+// ---- Muon ---------------------------------------------------------------------------------------
+
+/// A block of columns of a row-major matrix, or its transpose, which is tall or square.
+struct MuonPart {
+  int rows = 0;     ///< of the matrix
+  int columns = 0;  ///< of the part
+  int stride = 0;   ///< columns of the matrix
+  int first = 0;    ///< the part's first column
+  bool wide() const { return rows < columns; }
+  int large() const { return wide() ? columns : rows; }
+  int small() const { return wide() ? rows : columns; }
 };
-/// The most parameters in one span; a longer run is several.
-inline constexpr int kAdamSpan = 8192;
-/// AdamW's numbers for a step, in device memory.
-struct AdamHyper {
-  float rate, beta1, beta2, epsilon;
-  float correction1, correction2;  ///< 1 / (1 - beta^step)
-};
-/// p -= rate decay p; p -= rate m' / (sqrt(v') + epsilon), over all spans at once, with gradients
-/// times clip->scale; copies[i] = p[i] in bf16 (none where null).
-void adamw_step(float* parameters, Bf16* copies, float* m, float* v, const float* gradients,
-                const AdamSpan* spans, int span_count, const AdamHyper* hyper, const Clip* clip,
-                Stream stream);
+/// m = beta m + (1 - beta) g with g = scale * gradient; update = (1 - beta) g + beta m.
+void muon_momentum(float* update, float* m, const float* gradient, float scale, float beta,
+                   std::size_t count, Stream stream);
+/// x (large, small) = the part of update, turned where it is wide.
+void muon_gather(float* x, const float* update, const MuonPart& part, Stream stream);
+/// out = x / max(sqrt(*squares), floor).
+void muon_normalize(Bf16* out, const float* x, const double* squares, float floor,
+                    std::size_t count, Stream stream);
+/// out = a I + b gram + c square, (n, n).
+void muon_polynomial(Bf16* out, const float* gram, const float* square, int n, float a, float b,
+                     float c, Stream stream);
+/// parameter's part = keep parameter - step_size x, x (large, small); the average follows.
+void muon_apply(float* parameter, float* average, const float* x, const MuonPart& part, float keep,
+                float step_size, float average_rate, Stream stream);
+
+// ---- low-rank adapters --------------------------------------------------------------------------
+
+/// out (out_rows, out_columns) = scale * inp (rows, columns), zeros around it.
+void widen(Bf16* out, const float* inp, int rows, int columns, int out_rows, int out_columns,
+           float scale, Stream stream);
+/// out (rows, columns) += the first columns of inp (rows, inp_columns).
+void add_block(float* out, const float* inp, int rows, int columns, int inp_columns, Stream stream);
 
 // ---- generation ---------------------------------------------------------------------------------
 
-/// out[r][m] = sum_k inp[r][k] weight[m][k] + bias[m], weight (M, K) bf16 read once for up to
-/// kDecodeRows rows. inp: (rows, K) bf16. out: (rows, M) f32. K a multiple of 8. bias may be null.
+/// out[r][m] = sum_k inp[r][k] weight[m][k] + bias[m], or GELU of it; weight (M, K) bf16 is read
+/// once for up to kDecodeRows rows. inp: (rows, K) bf16. out: (rows, M) f32 or bf16. K a multiple
+/// of
+/// 8. bias may be null.
 inline constexpr int kDecodeRows = 4;
-void decode_linear(float* out, const Bf16* inp, const Bf16* weight, const float* bias, int rows,
-                   int inputs, int outputs, Stream stream);
-/// One query row a sequence against its caches. out: (B, C) bf16. q: (B, C) bf16.
-/// keys, values: (B, H, positions, D) bf16. lengths: (B), keys to attend to, at least 1.
-/// Head size 64 or 128.
-void decode_attention(Bf16* out, const Bf16* q, const Bf16* keys, const Bf16* values,
-                      const std::int32_t* lengths, int batch, int heads, int positions,
+template <class Out>
+void decode_linear(Out* out, const Bf16* inp, const Bf16* weight, const float* bias, bool gelu,
+                   int rows, int inputs, int outputs, Stream stream);
+/// Where a row's sequence keeps its keys and values, (H, positions, D) bf16 each.
+struct CachedRow {
+  Bf16* keys;
+  Bf16* values;
+  int positions;  ///< of the caches
+  int position;   ///< of this row: it attends to everything up to itself
+};
+/// Stores each row's keys and values at its position. qkv: (rows, 3C). cached: (rows), device.
+void append_to_caches(const CachedRow* cached, const Bf16* qkv, int rows, int heads, int head_size,
+                      Stream stream);
+/// out: (rows, C). Head size a multiple of 8 up to 128.
+void attention_cached(Bf16* out, const Bf16* qkv, const CachedRow* cached, int rows, int heads,
                       int head_size, Stream stream);
 
 }  // namespace kernels::cuda

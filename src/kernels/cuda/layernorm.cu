@@ -5,6 +5,7 @@
 #include <string>
 
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/mask.h"
 #include "kernels/cuda/vector.h"
 
 namespace kernels::cuda {
@@ -19,10 +20,17 @@ constexpr float kEpsilon = 1e-5F;  // kernels::kLayerNormEpsilon, GPT-2's own
 /// Blocks that share a backward's rows, whatever the device: the order of its sums is the shape's.
 constexpr int kBackwardBlocks = 396;
 
+__device__ inline void mask_vector(float (&x)[8], const Mask& mask, std::size_t row, int c) {
+  const std::uint64_t key = row_key(mask, row);
+  GPU_UNROLL
+  for (int i = 0; i < 8; ++i) x[i] = masked(x[i], mask, key, c + i);
+}
+
 template <class A, int kChunks>
 __global__ void __launch_bounds__(kThreads)
     forward_rows(float* res_out, A* normed, float* mean_out, float* rstd_out, const float* res_in,
-                 const A* branch, const float* gain, const float* bias, int rows, int channels) {
+                 const A* branch, const float* gain, const float* bias, int rows, int channels,
+                 Mask mask) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int n = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x / 32);
   if (n >= rows) return;  // a whole warp
@@ -37,6 +45,7 @@ __global__ void __launch_bounds__(kThreads)
     if (branch == nullptr) continue;
     float add[8];
     load8(add, branch + first + c);
+    if (mask.threshold != 0) mask_vector(add, mask, static_cast<std::size_t>(n), c);
     GPU_UNROLL
     for (int i = 0; i < 8; ++i) x[k][i] += add[i];
     store8(res_out + first + c, x[k]);
@@ -74,8 +83,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// What the backward's warps sum over their rows: d gain, d bias, d branch bias.
-constexpr int kSums = 3;
+/// What the backward's warps sum over their rows: d gain, d bias.
+constexpr int kSums = 2;
 
 /// Adds the sums of the block's warps in their order and writes them to this block's part of
 /// scratch (blocks, kSums, channels).
@@ -105,8 +114,8 @@ __device__ inline void write_block_sums(float* scratch, float (&sums)[kSums][kCh
 template <class A, int kChunks>
 __global__ void __launch_bounds__(kBackwardThreads)
     backward_rows(float* dres, A* dres_copy, float* scratch, const A* dnormed, const float* res,
-                  const float* mean_in, const float* rstd_in, const float* gain, bool first,
-                  int rows, int channels) {
+                  const float* mean_in, const float* rstd_in, const float* gain, int rows,
+                  int channels, Mask mask) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int step = static_cast<int>(gridDim.x) * kBackwardWarps;
   float sums[kSums][kChunks][8] = {};
@@ -142,24 +151,22 @@ __global__ void __launch_bounds__(kBackwardThreads)
     for (int k = 0; k < kChunks; ++k) {
       const int c = (k * 32 + lane) * 8;
       if (c >= channels) continue;
-      float d[8] = {};
-      if (!first) load8(d, dres + start + c);
+      float d[8];
+      load8(d, dres + start + c);
       GPU_UNROLL
-      for (int i = 0; i < 8; ++i) {
-        d[i] += rstd * (g[k][i] - mean_g - unit[k][i] * mean_gu);
-        sums[2][k][i] += d[i];
-      }
+      for (int i = 0; i < 8; ++i) d[i] += rstd * (g[k][i] - mean_g - unit[k][i] * mean_gu);
       store8(dres + start + c, d);
-      if (dres_copy != nullptr) store8(dres_copy + start + c, d);
+      if (dres_copy == nullptr) continue;
+      if (mask.threshold != 0) mask_vector(d, mask, static_cast<std::size_t>(n), c);
+      store8(dres_copy + start + c, d);
     }
   }
   write_block_sums(scratch, sums, channels);
 }
 
-/// to[c] += the sum over blocks of scratch (blocks, kSums, channels), for each of the three.
+/// to[c] += the sum over blocks of scratch (blocks, kSums, channels), for each of the two.
 __global__ void __launch_bounds__(kBackwardThreads)
-    add_block_sums(float* dgain, float* dbias, float* dbranch_bias, const float* scratch,
-                   int blocks, int channels) {
+    add_block_sums(float* dgain, float* dbias, const float* scratch, int blocks, int channels) {
   GPU_SHARED(partial, float[kBackwardWarps][32]);
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int warp = static_cast<int>(threadIdx.x / 32);
@@ -171,7 +178,7 @@ __global__ void __launch_bounds__(kBackwardThreads)
   }
   partial[warp][lane] = sum;
   gpu::sync_threads();
-  float* to = s == 0 ? dgain : s == 1 ? dbias : dbranch_bias;
+  float* to = s == 0 ? dgain : dbias;
   if (warp != 0 || c >= channels || to == nullptr) return;
   sum = 0;
   for (int w = 0; w < kBackwardWarps; ++w) sum += partial[w][lane];
@@ -214,12 +221,12 @@ void with_chunks(int channels, Run run) {
 template <class A>
 void add_layernorm_forward(float* res_out, A* normed, float* mean, float* rstd, const float* res_in,
                            const A* branch, const float* gain, const float* bias, int rows,
-                           int channels, Stream stream) {
+                           int channels, const Mask& mask, Stream stream) {
   require_channels("add_layernorm_forward", channels);
   const dim3 grid(static_cast<unsigned>((rows + kWarps - 1) / kWarps));
   with_chunks(channels, [&]<int kChunks>() {
     gpu::launch(forward_rows<A, kChunks>, grid, dim3(kThreads), 0, stream, res_out, normed, mean,
-                rstd, res_in, branch, gain, bias, rows, channels);
+                rstd, res_in, branch, gain, bias, rows, channels, mask);
   });
 }
 
@@ -229,32 +236,32 @@ std::size_t layernorm_scratch_floats(int rows, int channels) {
 }
 
 template <class A>
-void add_layernorm_backward(float* dres, A* dres_copy, float* dgain, float* dbias,
-                            float* dbranch_bias, const A* dnormed, const float* res,
-                            const float* mean, const float* rstd, const float* gain, bool first,
-                            float* scratch, int rows, int channels, Stream stream) {
+void add_layernorm_backward(float* dres, A* dres_copy, float* dgain, float* dbias, const A* dnormed,
+                            const float* res, const float* mean, const float* rstd,
+                            const float* gain, const Mask& mask, float* scratch, int rows,
+                            int channels, Stream stream) {
   require_channels("add_layernorm_backward", channels);
   const int blocks = backward_blocks(rows);
   const std::size_t shared = sizeof(float) * kBackwardWarps * static_cast<std::size_t>(channels);
   with_chunks(channels, [&]<int kChunks>() {
     gpu::launch(backward_rows<A, kChunks>, dim3(static_cast<unsigned>(blocks)),
                 dim3(kBackwardThreads), shared, stream, dres, dres_copy, scratch, dnormed, res,
-                mean, rstd, gain, first, rows, channels);
+                mean, rstd, gain, rows, channels, mask);
   });
+  if (dgain == nullptr && dbias == nullptr) return;
   gpu::launch(add_block_sums, dim3(static_cast<unsigned>((channels + 31) / 32), kSums),
-              dim3(kBackwardThreads), 0, stream, dgain, dbias, dbranch_bias, scratch, blocks,
-              channels);
+              dim3(kBackwardThreads), 0, stream, dgain, dbias, scratch, blocks, channels);
 }
 
 template void add_layernorm_forward(float*, float*, float*, float*, const float*, const float*,
-                                    const float*, const float*, int, int, Stream);
+                                    const float*, const float*, int, int, const Mask&, Stream);
 template void add_layernorm_forward(float*, Bf16*, float*, float*, const float*, const Bf16*,
-                                    const float*, const float*, int, int, Stream);
-template void add_layernorm_backward(float*, float*, float*, float*, float*, const float*,
-                                     const float*, const float*, const float*, const float*, bool,
-                                     float*, int, int, Stream);
-template void add_layernorm_backward(float*, Bf16*, float*, float*, float*, const Bf16*,
-                                     const float*, const float*, const float*, const float*, bool,
-                                     float*, int, int, Stream);
+                                    const float*, const float*, int, int, const Mask&, Stream);
+template void add_layernorm_backward(float*, float*, float*, float*, const float*, const float*,
+                                     const float*, const float*, const float*, const Mask&, float*,
+                                     int, int, Stream);
+template void add_layernorm_backward(float*, Bf16*, float*, float*, const Bf16*, const float*,
+                                     const float*, const float*, const float*, const Mask&, float*,
+                                     int, int, Stream);
 
 }  // namespace kernels::cuda

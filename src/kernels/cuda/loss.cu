@@ -25,7 +25,8 @@ __device__ inline Softmax join(Softmax a, Softmax b) {
 }
 
 /// Over the first `vocab` logits of a row, joined in a fixed order, the same bits in every thread.
-__device__ inline Softmax row_softmax(const Bf16* row, int vocab, int padded_vocab) {
+template <class L>
+__device__ inline Softmax row_softmax(const L* row, int vocab, int padded_vocab) {
   GPU_SHARED(partial, Softmax[kWarps]);
   Softmax mine{kLowest, 0};
   for (int v = static_cast<int>(threadIdx.x) * 8; v < padded_vocab; v += kThreads * 8) {
@@ -54,33 +55,55 @@ __device__ inline Softmax row_softmax(const Bf16* row, int vocab, int padded_voc
   return all;
 }
 
+/// The loss of a row, in every thread; `all` is a barrier behind the reading of row[target].
+template <class L>
+__device__ inline float row_loss(const L* row, int target, int vocab, int padded_vocab,
+                                 Softmax& all) {
+  const float target_logit = gpu::to_float(row[target]);
+  all = row_softmax(row, vocab, padded_vocab);
+  return logf(all.sum) - (target_logit - all.top);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    loss_rows_forward(float* losses, const float* logits, const std::int32_t* targets, int vocab,
+                      int padded_vocab) {
+  const std::size_t n = blockIdx.x;
+  float loss = 0;
+  Softmax all;
+  if (targets[n] >= 0) {  // the whole block
+    loss = row_loss(logits + n * padded_vocab, targets[n], vocab, padded_vocab, all);
+  }
+  if (threadIdx.x == 0) losses[n] = loss;
+}
+
 __global__ void __launch_bounds__(kThreads)
     loss_rows(float* losses, Bf16* logits, const std::int32_t* targets, int vocab, int padded_vocab,
-              float scale, bool with_gradient) {
-  const int n = static_cast<int>(blockIdx.x);
-  Bf16* row = logits + static_cast<std::size_t>(n) * padded_vocab;
+              LossGradient gradient) {
+  const std::size_t n = blockIdx.x;
+  Bf16* row = logits + n * padded_vocab;
   const int target = targets[n];
   if (target < 0) {  // the whole block
     if (threadIdx.x == 0) losses[n] = 0;
     const float zeros[8] = {};
-    for (int v = static_cast<int>(threadIdx.x) * 8; with_gradient && v < padded_vocab;
-         v += kThreads * 8) {
+    for (int v = static_cast<int>(threadIdx.x) * 8; v < padded_vocab; v += kThreads * 8) {
       store8(row + v, zeros);
     }
     return;
   }
-  const float target_logit = gpu::to_float(row[target]);
-  const Softmax all = row_softmax(row, vocab, padded_vocab);  // a barrier: row[target] was read
-  if (threadIdx.x == 0) losses[n] = logf(all.sum) - (target_logit - all.top);
-  if (!with_gradient) return;
-  const float factor = scale / all.sum;
+  Softmax all;
+  const float loss = row_loss(row, target, vocab, padded_vocab, all);
+  if (threadIdx.x == 0) losses[n] = loss;
+  const float lse = all.top + logf(all.sum);
+  const float factor = gradient.scale * (1 + 2 * gradient.z_loss * lse) / all.sum;
+  const float target_share = gradient.scale * (1 - gradient.label_smoothing);
+  const float share = gradient.scale * gradient.label_smoothing / static_cast<float>(vocab);
   for (int v = static_cast<int>(threadIdx.x) * 8; v < padded_vocab; v += kThreads * 8) {
     float x[8];
     load8(x, row + v);
     GPU_UNROLL
     for (int i = 0; i < 8; ++i) {
-      x[i] = gpu::exp2_fast((x[i] - all.top) * kLog2E) * factor;
-      if (v + i == target) x[i] -= scale;
+      x[i] = gpu::exp2_fast((x[i] - all.top) * kLog2E) * factor - share;
+      if (v + i == target) x[i] -= target_share;
       if (v + i >= vocab) x[i] = 0;
     }
     store8(row + v, x);
@@ -103,13 +126,19 @@ __global__ void __launch_bounds__(kSumThreads)
 }  // namespace
 
 void softmax_loss(float* losses, Bf16* logits, const std::int32_t* targets, int rows, int vocab,
-                  int padded_vocab, float scale, bool with_gradient, Stream stream) {
+                  int padded_vocab, const LossGradient& gradient, Stream stream) {
   if (padded_vocab % kVector != 0 || vocab < 1 || vocab > padded_vocab) {
     gpu::fail("softmax_loss: the padded vocabulary must be a multiple of 8 and hold the " +
               std::to_string(vocab) + " tokens, got " + std::to_string(padded_vocab));
   }
   gpu::launch(loss_rows, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, losses,
-              logits, targets, vocab, padded_vocab, scale, with_gradient);
+              logits, targets, vocab, padded_vocab, gradient);
+}
+
+void softmax_loss_forward(float* losses, const float* logits, const std::int32_t* targets, int rows,
+                          int vocab, int padded_vocab, Stream stream) {
+  gpu::launch(loss_rows_forward, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream,
+              losses, logits, targets, vocab, padded_vocab);
 }
 
 void sum_losses(double* total, const float* values, int count, bool add, Stream stream) {

@@ -1,4 +1,4 @@
-// Gradient norm, clipping and AdamW.
+// The sum of squares, and AdamW.
 
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/vector.h"
@@ -8,12 +8,19 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr double kClipEpsilon = 1e-6;  // torch.nn.utils.clip_grad_norm_'s
+
+__device__ inline void load4(float (&to)[4], const float* from) {
+  const float4 a = *reinterpret_cast<const float4*>(from);
+  to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w;
+}
+__device__ inline void store4(float* to, const float (&from)[4]) {
+  *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+}
 
 __global__ void __launch_bounds__(kThreads)
     sum_squares(double* partial_sums, const float* values, std::size_t count) {
   GPU_SHARED(partial, double[kWarps]);
-  const std::size_t step = std::size_t{kNormBlocks} * kThreads;
+  const std::size_t step = std::size_t{gridDim.x} * kThreads;
   const std::size_t first = static_cast<std::size_t>(blockIdx.x) * kThreads + threadIdx.x;
   double sum = 0;
   for (std::size_t i = first; i < count / 4; i += step) {
@@ -30,77 +37,88 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    finish_norm(Clip* clip, const double* partial_sums, float limit) {
+    finish_norm(double* result, const double* partial_sums, int blocks) {
   GPU_SHARED(partial, double[kWarps]);
   double sum = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < kNormBlocks; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < blocks; i += kThreads) {
     sum += partial_sums[i];
   }
   sum = block_sum<kWarps>(sum, partial);
-  if (threadIdx.x != 0) return;
-  const double norm = sqrt(sum);
-  clip->squared_norm = sum;
-  clip->norm = static_cast<float>(norm);
-  const double scale = static_cast<double>(limit) / (norm + kClipEpsilon);
-  clip->scale = limit > 0 && scale < 1 ? static_cast<float>(scale) : 1.0F;
+  if (threadIdx.x == 0) *result = sum;
 }
 
-/// One parameter's step; returns the parameter.
-__device__ inline float step_one(float p, float& m, float& v, float g, float decay,
-                                 const AdamHyper& h) {
-  m = h.beta1 * m + (1 - h.beta1) * g;
-  v = h.beta2 * v + (1 - h.beta2) * g * g;
-  p -= h.rate * decay * p;
-  return p - h.rate * (m * h.correction1) / (sqrtf(v * h.correction2) + h.epsilon);
+/// One element's step.
+__device__ inline void step_one(float& p, float& m, float& v, float gradient,
+                                const AdamNumbers& n) {
+  const float g = gradient * n.gradient_scale;
+  m = n.beta1 * m + (1 - n.beta1) * g;
+  v = n.beta2 * v + (1 - n.beta2) * g * g;
+  p = n.keep * p - n.step_size * m / (sqrtf(v) * n.inverse_root_bias2 + n.epsilon);
 }
 
+/// Four elements a thread; the last thread has what is left.
 __global__ void __launch_bounds__(kThreads)
-    adamw_spans(float* parameters, Bf16* copies, float* m, float* v, const float* gradients,
-                const AdamSpan* spans, const AdamHyper* hyper, const Clip* clip) {
-  const AdamSpan span = spans[blockIdx.x];
-  const AdamHyper h = *hyper;
-  const float scale = clip->scale;
-  parameters += span.first, m += span.first, v += span.first, gradients += span.first;
-  if (copies != nullptr) copies += span.first;
-  for (int i = static_cast<int>(threadIdx.x) * 4; i < span.count; i += kThreads * 4) {
-    if (i + 4 <= span.count) {
-      float4 p = *reinterpret_cast<float4*>(parameters + i);
-      float4 m4 = *reinterpret_cast<float4*>(m + i);
-      float4 v4 = *reinterpret_cast<float4*>(v + i);
-      const float4 g = *reinterpret_cast<const float4*>(gradients + i);
-      p.x = step_one(p.x, m4.x, v4.x, g.x * scale, span.decay, h);
-      p.y = step_one(p.y, m4.y, v4.y, g.y * scale, span.decay, h);
-      p.z = step_one(p.z, m4.z, v4.z, g.z * scale, span.decay, h);
-      p.w = step_one(p.w, m4.w, v4.w, g.w * scale, span.decay, h);
-      *reinterpret_cast<float4*>(parameters + i) = p;
-      *reinterpret_cast<float4*>(m + i) = m4;
-      *reinterpret_cast<float4*>(v + i) = v4;
-      if (copies != nullptr) {
-        *reinterpret_cast<uint2*>(copies + i) =
-            make_uint2(gpu::pack_bf16(p.x, p.y), gpu::pack_bf16(p.z, p.w));
-      }
-      continue;
+    adamw_elements(AdamTensors t, AdamNumbers n, std::size_t count) {
+  const std::size_t first = (static_cast<std::size_t>(blockIdx.x) * kThreads + threadIdx.x) * 4;
+  if (first >= count) return;
+  float p[4], m[4], v[4], g[4];
+  const int own = count - first < 4 ? static_cast<int>(count - first) : 4;
+  if (own == 4) {
+    load4(p, t.parameter + first);
+    load4(m, t.m + first);
+    load4(v, t.v + first);
+    load4(g, t.gradient + first);
+  } else {
+    for (int i = 0; i < own; ++i) {
+      p[i] = t.parameter[first + i];
+      m[i] = t.m[first + i];
+      v[i] = t.v[first + i];
+      g[i] = t.gradient[first + i];
     }
-    for (int j = i; j < span.count; ++j) {
-      parameters[j] = step_one(parameters[j], m[j], v[j], gradients[j] * scale, span.decay, h);
-      if (copies != nullptr) copies[j] = gpu::to_bf16(parameters[j]);
+  }
+  GPU_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    if (i < own) step_one(p[i], m[i], v[i], g[i], n);
+  }
+  if (own == 4) {
+    store4(t.parameter + first, p);
+    store4(t.m + first, m);
+    store4(t.v + first, v);
+    if (t.copies != nullptr) {
+      *reinterpret_cast<uint2*>(t.copies + first) =
+          make_uint2(gpu::pack_bf16(p[0], p[1]), gpu::pack_bf16(p[2], p[3]));
     }
+  } else {
+    for (int i = 0; i < own; ++i) {
+      t.parameter[first + i] = p[i];
+      t.m[first + i] = m[i];
+      t.v[first + i] = v[i];
+      if (t.copies != nullptr) t.copies[first + i] = gpu::to_bf16(p[i]);
+    }
+  }
+  if (t.average == nullptr) return;
+  for (int i = 0; i < own; ++i) {
+    float& average = t.average[first + i];
+    average += n.average_rate * (p[i] - average);
   }
 }
 
 }  // namespace
 
-void clip_scale(Clip* clip, const float* gradients, std::size_t count, float limit, double* scratch,
-                Stream stream) {
-  gpu::launch(sum_squares, dim3(kNormBlocks), dim3(kThreads), 0, stream, scratch, gradients, count);
-  gpu::launch(finish_norm, dim3(1), dim3(kThreads), 0, stream, clip, scratch, limit);
+void squared_norm(double* sum, const float* values, std::size_t count, double* scratch,
+                  Stream stream) {
+  const std::size_t full = (count + kThreads * 4 - 1) / (kThreads * 4);
+  const auto blocks = static_cast<int>(full < kNormBlocks ? full : kNormBlocks);  // the shape's
+  gpu::launch(sum_squares, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream, scratch,
+              values, count);
+  gpu::launch(finish_norm, dim3(1), dim3(kThreads), 0, stream, sum, scratch, blocks);
 }
 
-void adamw_step(float* parameters, Bf16* copies, float* m, float* v, const float* gradients,
-                const AdamSpan* spans, int span_count, const AdamHyper* hyper, const Clip* clip,
+void adamw_step(const AdamTensors& tensors, const AdamNumbers& numbers, std::size_t count,
                 Stream stream) {
-  gpu::launch(adamw_spans, dim3(static_cast<unsigned>(span_count)), dim3(kThreads), 0, stream,
-              parameters, copies, m, v, gradients, spans, hyper, clip);
+  const std::size_t threads = (count + 3) / 4;
+  gpu::launch(adamw_elements, dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads)),
+              dim3(kThreads), 0, stream, tensors, numbers, count);
 }
 
 }  // namespace kernels::cuda

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "kernels/cuda/gelu.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/vector.h"
 
@@ -10,28 +11,6 @@ namespace kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-// sqrt(2 / pi) and the cubic's factor of the tanh GELU (arXiv:1606.08415).
-constexpr float kScale = 0.7978845608F;
-constexpr float kCubic = 0.044715F;
-
-/// tanh(u) = 1 - 2 / (1 + e^2u), by base 2; exact limits at both ends.
-__device__ inline float tanh_of(float u) {
-  constexpr float kTwoLog2E = 2.885390082F;
-  return 1 - gpu::divide_fast(2, 1 + gpu::exp2_fast(fminf(u * kTwoLog2E, 100)));
-}
-
-struct Gelu {
-  __device__ float operator()(float z) const {
-    return 0.5F * z * (1 + tanh_of(kScale * (z + kCubic * z * z * z)));
-  }
-};
-struct GeluDerivative {
-  __device__ float operator()(float z) const {
-    const float t = tanh_of(kScale * (z + kCubic * z * z * z));
-    return 0.5F * (1 + t) + 0.5F * z * (1 - t * t) * kScale * (1 + 3 * kCubic * z * z);
-  }
-};
-
 /// out[i] = function(inp[i]), times factor[i] where there is one.
 template <class Function, class Out, class In>
 __global__ void __launch_bounds__(kThreads)
@@ -66,6 +45,31 @@ void map(const char* what, Out* out, const In* inp, const In* factor, std::size_
   const dim3 grid(static_cast<unsigned>((vectors + kThreads - 1) / kThreads));
   gpu::launch(map_vectors<Function, Out, In>, grid, dim3(kThreads), 0, stream, out, inp, factor,
               vectors);
+}
+
+// ---- transposition ------------------------------------------------------------------------------
+
+constexpr int kTile = 32;
+
+/// A block turns a tile of 32 x 32 through shared memory: both sides see whole lines.
+__global__ void __launch_bounds__(kThreads)
+    transpose_tiles(Bf16* out, const float* inp, int rows, int columns) {
+  GPU_SHARED(tile, float[kTile][kTile + 1]);
+  const int lane = static_cast<int>(threadIdx.x) % kTile;
+  const int first = static_cast<int>(threadIdx.x) / kTile;
+  const int c0 = static_cast<int>(blockIdx.x) * kTile;
+  const int r0 = static_cast<int>(blockIdx.y) * kTile;
+  for (int r = first; r < kTile; r += kThreads / kTile) {
+    if (r0 + r < rows && c0 + lane < columns) {
+      tile[r][lane] = inp[static_cast<std::size_t>(r0 + r) * columns + c0 + lane];
+    }
+  }
+  gpu::sync_threads();
+  for (int c = first; c < kTile; c += kThreads / kTile) {
+    if (c0 + c < columns && r0 + lane < rows) {
+      out[static_cast<std::size_t>(c0 + c) * rows + r0 + lane] = gpu::to_bf16(tile[lane][c]);
+    }
+  }
 }
 
 // ---- column sums --------------------------------------------------------------------------------
@@ -128,6 +132,13 @@ void gelu_backward(A* dpre, const A* dout, const A* pre, std::size_t count, Stre
 }
 void convert_to_bf16(Bf16* out, const float* inp, std::size_t count, Stream stream) {
   map<Same, Bf16, float>("convert_to_bf16", out, inp, nullptr, count, stream);
+}
+
+void transpose_to_bf16(Bf16* out, const float* inp, int rows, int columns, Stream stream) {
+  gpu::launch(transpose_tiles,
+              dim3(static_cast<unsigned>((columns + kTile - 1) / kTile),
+                   static_cast<unsigned>((rows + kTile - 1) / kTile)),
+              dim3(kThreads), 0, stream, out, inp, rows, columns);
 }
 
 std::size_t column_sums_scratch_floats(int rows, int columns) {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/gpu_types.h"
 
 namespace kernels::cuda {
 
@@ -49,9 +49,12 @@ struct ProductChoice {
   bool fused = true;        ///< the epilogue is the product's; else a kernel after it
 };
 
-/// Not copyable; one caller at a time. Rows, columns and depth are multiples of 8.
+/// Not copyable; one caller at a time. The rows of every
+/// matrix, as it lies, are multiples of 8 long.
 class Products {
  public:
+  /// Device memory that it takes for itself.
+  static constexpr std::int64_t kWorkspaceBytes = std::int64_t{64} << 20;
   explicit Products(Stream stream);
   ~Products();
   Products(const Products&) = delete;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/gpu.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/products.h"
 
@@ -19,7 +20,6 @@ void check(cublasStatus_t status, const char* what) {
 
 constexpr int kCandidates = 8;
 constexpr int kTimedRuns = 3;
-constexpr std::size_t kWorkspaceBytes = std::size_t{64} << 20;
 
 /// Descriptors of one shape, and the algorithm that won.
 struct Plan {
@@ -137,7 +137,7 @@ struct Scratch {
 }  // namespace
 
 struct Products::State {
-  explicit State(Stream on) : stream(on), workspace(kWorkspaceBytes) {
+  explicit State(Stream on) : stream(on), workspace(static_cast<std::size_t>(kWorkspaceBytes)) {
     check(cublasLtCreate(&handle), "cublasLtCreate");
     gpu::check(cudaEventCreate(&begin), "cudaEventCreate");
     gpu::check(cudaEventCreate(&end), "cudaEventCreate");
@@ -156,13 +156,14 @@ struct Products::State {
     const float beta = plan.choice.shape.accumulate ? 1.0F : 0.0F;
     return cublasLtMatmul(handle, plan.product, &one, at.right, plan.a, at.left, plan.b, &beta,
                           at.out, plan.c, at.out, plan.c, &algorithm, workspace.data,
-                          kWorkspaceBytes, stream);
+                          static_cast<std::size_t>(kWorkspaceBytes), stream);
   }
   Candidates candidates(const Plan& plan) {
     cublasLtMatmulPreference_t preference = nullptr;
     check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
+    const auto most = static_cast<std::size_t>(kWorkspaceBytes);
     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                         &kWorkspaceBytes, sizeof kWorkspaceBytes);
+                                         &most, sizeof most);
     Candidates found{};
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle, plan.product, plan.a, plan.b, plan.c, plan.c,

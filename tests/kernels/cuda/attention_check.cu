@@ -94,14 +94,19 @@ void check_attention(const Shape& s, double deviation) {
   Device<Bf16> device_qkv(qkv.stored), out(dout.exact.size()), device_dout(dout.stored);
   Device<Bf16> dqkv(qkv.exact.size());
   Device<float> lse(truth.lse.size()), delta(truth.lse.size());
-  cuda::attention_forward(out.data(), lse.data(), device_qkv.data(), s.batch, s.length, s.heads,
-                          s.head_size, {});
+  const cuda::AttentionShape shape{.batch = s.batch,
+                                   .length = s.length,
+                                   .heads = s.heads,
+                                   .head_size = s.head_size,
+                                   .scale = 1 / std::sqrt(static_cast<float>(s.head_size)),
+                                   .mask = {}};
+  cuda::attention_forward(out.data(), lse.data(), device_qkv.data(), shape, {});
   const std::string at = s.text() + " ";
   see(at + "out", relative_error(out, truth.out), kBf16Limit);
   see(at + "lse", relative_error(lse, truth.lse), 1e-5);
   const auto backward = [&] {
     cuda::attention_backward(dqkv.data(), delta.data(), device_dout.data(), device_qkv.data(),
-                             out.data(), lse.data(), s.batch, s.length, s.heads, s.head_size, {});
+                             out.data(), lse.data(), shape, {});
   };
   backward();
   const std::vector<double> got = as_doubles(dqkv.host());
@@ -143,43 +148,58 @@ const Case all_shapes("attention: shapes", check_shapes);
 void check_sharp() { check_attention({1, size() == Size::kSmall ? 66 : 190, 1, 64}, 4); }
 const Case sharp("attention: large scores", check_sharp);
 
-void check_decode() {
-  std::vector<Shape> shapes = {{2, 9, 2, 64}, {1, 40, 1, 128}};
+/// A row at some position of each of several caches.
+void check_cached() {
+  std::vector<Shape> shapes = {{2, 9, 2, 64}, {1, 40, 1, 128}, {2, 12, 3, 24}};
   if (size() == Size::kFull) shapes.insert(shapes.end(), {{3, 1024, 12, 64}, {1, 777, 5, 128}});
   for (const Shape& s : shapes) {
     const std::size_t C = s.channels();
     const auto D = static_cast<std::size_t>(s.head_size);
     const auto T = static_cast<std::size_t>(s.length);
-    const auto q = random_numbers<Bf16>(static_cast<std::size_t>(s.batch) * C);
-    const auto k = random_numbers<Bf16>(s.rows() * C);
-    const auto v = random_numbers<Bf16>(s.rows() * C);
-    std::vector<std::int32_t> lengths;
-    for (int b = 0; b < s.batch; ++b) lengths.push_back(b == 0 ? s.length : 1 + below(s.length));
-    std::vector<double> want(q.exact.size(), 0), p(T);
-    for (std::size_t bh = 0; bh < static_cast<std::size_t>(s.batch) * s.heads; ++bh) {
-      const auto count = static_cast<std::size_t>(lengths[bh / s.heads]);
-      double sum = 0;
-      for (std::size_t j = 0; j < count; ++j) {
-        p[j] = 0;
-        for (std::size_t d = 0; d < D; ++d) {
-          p[j] += q.exact[bh * D + d] * k.exact[(bh * T + j) * D + d];
+    const auto H = static_cast<std::size_t>(s.heads);
+    const auto qkv = random_numbers<Bf16>(static_cast<std::size_t>(s.batch) * 3 * C);
+    auto k = random_numbers<Bf16>(s.rows() * C);
+    auto v = random_numbers<Bf16>(s.rows() * C);
+    Device<Bf16> out(static_cast<std::size_t>(s.batch) * C), d_qkv(qkv.stored), d_k(k.stored),
+        d_v(v.stored);
+    std::vector<cuda::CachedRow> rows;
+    std::vector<double> want(static_cast<std::size_t>(s.batch) * C, 0), p(T);
+    for (std::size_t b = 0; b < static_cast<std::size_t>(s.batch); ++b) {
+      const std::size_t cache = b * T * C;
+      const int position = b == 0 ? s.length - 1 : below(s.length);
+      rows.push_back({d_k.data() + cache, d_v.data() + cache, s.length, position});
+      for (std::size_t h = 0; h < H; ++h) {
+        const std::size_t own = b * 3 * C + h * D;
+        const std::size_t head = cache + h * T * D;
+        double sum = 0;
+        for (std::size_t j = 0; j <= static_cast<std::size_t>(position); ++j) {
+          p[j] = 0;
+          for (std::size_t d = 0; d < D; ++d) {
+            if (j == static_cast<std::size_t>(position)) {  // its own come from qkv
+              k.exact[head + j * D + d] = qkv.exact[own + C + d];
+              v.exact[head + j * D + d] = qkv.exact[own + 2 * C + d];
+            }
+            p[j] += qkv.exact[own + d] * k.exact[head + j * D + d];
+          }
+          sum += p[j] = std::exp(p[j] / std::sqrt(static_cast<double>(D)));
         }
-        sum += p[j] = std::exp(p[j] / std::sqrt(static_cast<double>(D)));
-      }
-      for (std::size_t j = 0; j < count; ++j) {
-        for (std::size_t d = 0; d < D; ++d) {
-          want[bh * D + d] += p[j] / sum * v.exact[(bh * T + j) * D + d];
+        for (std::size_t j = 0; j <= static_cast<std::size_t>(position); ++j) {
+          for (std::size_t d = 0; d < D; ++d) {
+            want[b * C + h * D + d] += p[j] / sum * v.exact[head + j * D + d];
+          }
         }
       }
     }
-    Device<Bf16> out(want.size()), dq(q.stored), dk(k.stored), dv(v.stored);
-    Device<std::int32_t> device_lengths(lengths);
-    cuda::decode_attention(out.data(), dq.data(), dk.data(), dv.data(), device_lengths.data(),
-                           s.batch, s.heads, s.length, s.head_size, {});
+    Device<cuda::CachedRow> d_rows(rows);
+    cuda::append_to_caches(d_rows.data(), d_qkv.data(), s.batch, s.heads, s.head_size, {});
+    cuda::attention_cached(out.data(), d_qkv.data(), d_rows.data(), s.batch, s.heads, s.head_size,
+                           {});
     see(s.text(), relative_error(out, want), kBf16Limit);
+    see(s.text() + " keys", relative_error(d_k, k.exact), 0);
+    see(s.text() + " values", relative_error(d_v, v.exact), 0);
   }
 }
-const Case decode("attention: decode", check_decode);
+const Case cached("attention: cached", check_cached);
 
 }  // namespace
 }  // namespace check

@@ -5,6 +5,8 @@
 
 #include "kernels/cuda/products.h"
 
+#include "kernels/cuda/gpu.h"
+
 namespace kernels::cuda {
 
 struct Products::State {};

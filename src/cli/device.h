@@ -1,0 +1,26 @@
+#pragma once
+/// --device, for the commands that compute.
+
+#include <string>
+
+#include "cli/cli.h"
+#include "kernels/kernels.h"
+
+namespace cli {
+
+/// A backend's device.
+struct DeviceChoice {
+  kernels::Device device = kernels::Device::kCpu;
+  int index = 0;  ///< of a CUDA device
+  bool is_cuda() const { return device == kernels::Device::kCuda; }
+};
+
+/// Adds --device auto|cpu|cuda[:N] (default auto). `word` must live as long as the program.
+void add_device(CLI::App& command, std::string& word);
+
+/// What `word` names. auto: the first CUDA device where one works and `fits`, else the processor;
+/// `fits` false: what else is asked for is the processor's alone. Throws Error where a device that
+/// was named cannot be used.
+DeviceChoice choose_device(const std::string& word, bool fits);
+
+}  // namespace cli

@@ -1,0 +1,596 @@
+// The door's operations on a CUDA device: shapes to launches. No kernel text here, so that any
+// compiler takes it.
+//
+// Work is queued on one stream and waited for where a number comes back to the host: losses, norms,
+// logits. Tensors lie in memory that host and device share (SharedMemory); what only the device
+// uses lies in buffers that grow to the largest shape seen.
+
+#include "kernels/cuda/backend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include "base/error.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/products.h"
+#include "kernels/dropout.h"
+
+namespace kernels {
+namespace cuda {
+namespace {
+
+/// Rows of logits that exist at a time.
+constexpr std::int64_t kHeadRows = 4096;
+/// What products want of the sizes of their matrices: rows of 16 bytes.
+constexpr std::int64_t kMultiple = 8;
+
+int to_int(std::int64_t value) { return static_cast<int>(value); }
+
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+Bf16* bf16(const View& view) { return static_cast<Bf16*>(view.data()); }
+const Bf16* bf16(const ConstView& view) { return static_cast<const Bf16*>(view.data()); }
+const Bf16* bf16(const std::byte* memory) { return reinterpret_cast<const Bf16*>(memory); }
+float* f32(const View& view) { return view.empty() ? nullptr : view.f32(); }
+
+Mask to_mask(const Dropout& dropout) {
+  if (!dropout.active()) return {};
+  const DropoutMask ready(dropout);
+  return {ready.threshold(), ready.scale(), dropout.key,
+          static_cast<std::uint64_t>(dropout.first_row)};
+}
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(int index, const gpu::DeviceFacts& facts)
+      : Backend(DType::kBf16, WeightFormat::kBf16),
+        facts_(facts),
+        memory_(index),
+        products_(stream_.get()) {}
+  ~CudaBackend() override = default;
+
+  std::string_view name() const override { return "cuda"; }
+  std::string description() const override {
+    return fmt::format("cuda, {} (compute capability {}.{}), cuBLASLt bf16", facts_.name,
+                       facts_.major, facts_.minor);
+  }
+  base::MemorySource* memory() override { return &memory_; }
+  void finish() override { gpu::synchronize(stream()); }
+
+ private:
+  Stream stream() const { return stream_.get(); }
+
+  // ---- memory ---------------------------------------------------------------------------------
+
+  std::size_t do_workspace_bytes(std::int64_t rows, std::int64_t /*context*/, std::int64_t channels,
+                                 std::int64_t heads, std::int64_t padded_vocab,
+                                 bool training) const override {
+    const std::int64_t head_size = channels / heads;
+    const std::int64_t widened =
+        head_size == attention_size(head_size) ? 0 : heads * attention_size(head_size);
+    std::int64_t bytes = Products::kWorkspaceBytes;
+    bytes += std::min(rows, kHeadRows) * padded_vocab * 4;  // logits, of an evaluation
+    bytes += 10 * rows * 4;                                 // ids, targets, losses, cached rows
+    bytes += widened * rows * (training ? 9 : 4) * 2;       // qkv, out, and their gradients
+    if (training) {
+      bytes += rows * heads * 4;  // delta
+      bytes += static_cast<std::int64_t>(
+                   std::max(layernorm_scratch_floats(to_int(rows), to_int(channels)),
+                            column_sums_scratch_floats(to_int(rows), to_int(4 * channels)))) *
+               4;
+    } else {
+      bytes += 4 * channels * rows * 2;  // what GELU had, which nobody wants
+    }
+    return static_cast<std::size_t>(bytes);
+  }
+
+  void do_fill_zero(View out) override { gpu::fill_bytes(out.data(), 0, out.bytes(), stream()); }
+
+  /// Ids, targets and positions come from the host.
+  const std::int32_t* on_device(Buffer& buffer, ConstView ids) {
+    auto* copy = buffer.take<std::int32_t>(ids.elements());
+    gpu::copy_bytes_in(copy, ids.data(), ids.bytes(), stream());
+    return copy;
+  }
+
+  // ---- weights --------------------------------------------------------------------------------
+
+  /// One copy. Where it is trained it lies as the parameter does, since an update renews both in
+  /// one pass; for inference an output's weights lie side by side, as decode_linear() reads them.
+  /// Products read it either way.
+  PackedBytes do_packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder /*order*/,
+                              bool /*with_backward*/) const override {
+    return {.forward = static_cast<std::size_t>(inputs * outputs) * sizeof(Bf16), .backward = 0};
+  }
+
+  /// Waits: the parameter may be a place that the next one takes.
+  void do_pack_weight(const PackedWeight& weight, ConstView parameter) override {
+    renew(weight, parameter);
+    finish();
+  }
+  static bool by_outputs(const PackedWeight& weight) {
+    return weight.order == WeightOrder::kOutIn || weight.backward == nullptr;
+  }
+  static bool lies_as_parameter(const PackedWeight& weight) {
+    return weight.order == WeightOrder::kOutIn || weight.backward != nullptr;
+  }
+  void renew(const PackedWeight& weight, ConstView parameter) {
+    if (!lies_as_parameter(weight)) {
+      transpose_to_bf16(reinterpret_cast<Bf16*>(weight.forward), parameter.f32(),
+                        to_int(weight.inputs), to_int(weight.outputs), stream());
+      return;
+    }
+    convert_to_bf16(reinterpret_cast<Bf16*>(weight.forward), parameter.f32(),
+                    static_cast<std::size_t>(parameter.elements()), stream());
+  }
+
+  // ---- embedding ------------------------------------------------------------------------------
+
+  void do_embed_forward(View x, ConstView ids, ConstView wte, ConstView wpe, std::int64_t length,
+                        std::int64_t first_position, const Dropout& dropout) override {
+    cuda::embed_forward(x.f32(), on_device(ids_, ids), wte.f32(), wpe.f32(), to_int(x.dim(0)),
+                        to_int(x.dim(1)), to_int(length), to_int(first_position), to_mask(dropout),
+                        stream());
+  }
+
+  bool do_reads_packed() const override { return true; }
+  void do_embed_packed(View x, ConstView ids, ConstView positions, const PackedWeight& wte,
+                       ConstView wpe) override {
+    const std::int32_t* own_ids = on_device(ids_, ids);
+    cuda::embed_packed(x.f32(), own_ids, on_device(positions_, positions), bf16(wte.forward),
+                       wpe.f32(), to_int(x.dim(0)), to_int(x.dim(1)), stream());
+  }
+
+  void do_embed_backward(View dwte, View dwpe, ConstView dx, ConstView ids, std::int64_t length,
+                         const Dropout& dropout) override {
+    const std::int64_t rows = dx.dim(0);
+    IdGroups groups;
+    if (!dwte.empty()) {
+      groups_.resize(static_cast<std::size_t>(2 * rows + 1));
+      std::int32_t* order = groups_.data();
+      std::int32_t* starts = order + rows;
+      groups.count = group_rows(order, starts, ids.i32(), to_int(rows), to_int(dwte.dim(0)));
+      auto* copy = id_groups_.take<std::int32_t>(2 * rows + 1);
+      gpu::copy_bytes_in(copy, order, groups_.size() * sizeof(std::int32_t), stream());
+      groups.order = copy;
+      groups.starts = copy + rows;
+    }
+    cuda::embed_backward(f32(dwte), f32(dwpe), dx.f32(), on_device(ids_, ids), groups, to_int(rows),
+                         to_int(dx.dim(1)), to_int(length), to_mask(dropout), stream());
+  }
+
+  // ---- LayerNorm ------------------------------------------------------------------------------
+
+  void do_add_layernorm_forward(View res_out, View normed, View mean, View rstd, ConstView res_in,
+                                ConstView branch, ConstView gain, ConstView bias,
+                                const Dropout& dropout) override {
+    cuda::add_layernorm_forward(res_out.f32(), bf16(normed), mean.f32(), rstd.f32(), res_in.f32(),
+                                bf16(branch), gain.f32(), bias.f32(), to_int(res_in.dim(0)),
+                                to_int(res_in.dim(1)), to_mask(dropout), stream());
+  }
+
+  void do_add_layernorm_backward(View dres, View dres_copy, View dgain, View dbias,
+                                 ConstView dnormed, ConstView res, ConstView mean, ConstView rstd,
+                                 ConstView gain, const Dropout& dropout) override {
+    const int rows = to_int(res.dim(0));
+    const int channels = to_int(res.dim(1));
+    auto* scratch =
+        scratch_.take<float>(static_cast<std::int64_t>(layernorm_scratch_floats(rows, channels)));
+    cuda::add_layernorm_backward(dres.f32(), bf16(dres_copy), f32(dgain), f32(dbias), bf16(dnormed),
+                                 res.f32(), mean.f32(), rstd.f32(), gain.f32(), to_mask(dropout),
+                                 scratch, rows, channels, stream());
+  }
+
+  // ---- linear layers --------------------------------------------------------------------------
+
+  void multiply(const ProductShape& shape, void* out, const Bf16* left, const Bf16* right,
+                const Bf16* bias = nullptr, Bf16* pre = nullptr) {
+    if (shape.columns % kMultiple != 0 ||
+        (shape.right_transposed && shape.depth % kMultiple != 0) ||
+        (shape.left_transposed ? shape.rows : shape.depth) % kMultiple != 0) {
+      base::fail(
+          "cuda: channels and padded vocabulary must be multiples of {}, got a product of "
+          "{} x {} x {}",
+          kMultiple, shape.rows, shape.depth, shape.columns);
+    }
+    products_.multiply(shape, out, left, right, bias, pre);
+  }
+
+  void do_linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
+                         ConstView bias, Epilogue epilogue) override {
+    const bool gelu = epilogue == Epilogue::kGelu;
+    if (inp.dim(0) <= kDecodeRows && by_outputs(weight) && pre.empty()) {
+      decode_linear(bf16(out), bf16(inp), bf16(weight.forward), bias.f32(), gelu,
+                    to_int(inp.dim(0)), to_int(weight.inputs), to_int(weight.outputs), stream());
+      return;
+    }
+    auto* own_bias = bias_.take<Bf16>(weight.outputs);
+    convert_to_bf16(own_bias, bias.f32(), static_cast<std::size_t>(weight.outputs), stream());
+    Bf16* own_pre = bf16(pre);
+    if (gelu && pre.empty()) own_pre = pre_.take<Bf16>(out.elements());
+    multiply({.rows = to_int(inp.dim(0)),
+              .columns = to_int(weight.outputs),
+              .depth = to_int(weight.inputs),
+              .right_transposed = by_outputs(weight),
+              .epilogue = gelu ? ProductEpilogue::kBiasGelu : ProductEpilogue::kBias},
+             out.data(), bf16(inp), bf16(weight.forward), own_bias, own_pre);
+  }
+
+  void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
+                          const PackedWeight& weight, Epilogue epilogue, ConstView pre,
+                          Gradient gradient) override {
+    const int rows = to_int(dout.dim(0));
+    const int inputs = to_int(weight.inputs);
+    const int outputs = to_int(weight.outputs);
+    if (!dweight.empty()) {
+      multiply({.rows = inputs,
+                .columns = outputs,
+                .depth = rows,
+                .left_transposed = true,
+                .f32_out = true,
+                .accumulate = gradient == Gradient::kAdd},
+               dweight.data(), bf16(inp), bf16(dout));
+    }
+    if (!dbias.empty()) {
+      if (gradient == Gradient::kOverwrite) do_fill_zero(dbias);
+      auto* scratch = scratch_.take<float>(
+          static_cast<std::int64_t>(column_sums_scratch_floats(rows, outputs)));
+      column_sums(dbias.f32(), bf16(dout), rows, outputs, scratch, stream());
+    }
+    if (dinp.empty()) return;
+    const bool gelu = epilogue == Epilogue::kGelu;
+    multiply({.rows = rows,
+              .columns = inputs,
+              .depth = outputs,
+              .right_transposed = !by_outputs(weight),
+              .epilogue = gelu ? ProductEpilogue::kGeluDerivative : ProductEpilogue::kNone},
+             dinp.data(), bf16(dout), bf16(weight.forward), nullptr, const_cast<Bf16*>(bf16(pre)));
+  }
+
+  /// The rank is widened to what products take.
+  void do_low_rank_backward(View da, View db, ConstView dout, ConstView inp, ConstView a,
+                            ConstView b, float scale) override {
+    const int rows = to_int(inp.dim(0));
+    const int inputs = to_int(inp.dim(1));
+    const int outputs = to_int(dout.dim(1));
+    const int rank = to_int(a.dim(1));
+    const int wide = to_int(round_up(rank, kMultiple));
+    auto* factor = factor_.take<Bf16>(std::int64_t{wide} * std::max(inputs, outputs));
+    auto* thin = thin_.take<Bf16>(std::int64_t{rows} * wide);
+    auto* sums = sums_.take<float>(std::int64_t{wide} * std::max(inputs, outputs));
+    if (!db.empty()) {  // (scale inp a)^T dout
+      widen(factor, a.f32(), inputs, rank, inputs, wide, scale, stream());
+      multiply({.rows = rows, .columns = wide, .depth = inputs}, thin, bf16(inp), factor);
+      multiply({.rows = wide,
+                .columns = outputs,
+                .depth = rows,
+                .left_transposed = true,
+                .f32_out = true},
+               sums, thin, bf16(dout));
+      add_block(db.f32(), sums, rank, outputs, outputs, stream());
+    }
+    if (!da.empty()) {  // inp^T (scale dout b^T)
+      widen(factor, b.f32(), rank, outputs, wide, outputs, scale, stream());
+      multiply({.rows = rows, .columns = wide, .depth = outputs, .right_transposed = true}, thin,
+               bf16(dout), factor);
+      multiply({.rows = inputs,
+                .columns = wide,
+                .depth = rows,
+                .left_transposed = true,
+                .f32_out = true},
+               sums, bf16(inp), thin);
+      add_block(da.f32(), sums, inputs, rank, wide, stream());
+    }
+  }
+
+  std::size_t do_low_rank_workspace_bytes(std::int64_t rows, std::int64_t inputs,
+                                          std::int64_t outputs, std::int64_t rank) const override {
+    const std::int64_t wide = round_up(rank, kMultiple);
+    return static_cast<std::size_t>(wide * (std::max(inputs, outputs) * 6 + rows * 2));
+  }
+
+  void do_gelu_forward(View out, ConstView pre) override {
+    cuda::gelu_forward(bf16(out), bf16(pre), static_cast<std::size_t>(out.elements()), stream());
+  }
+
+  // ---- attention ------------------------------------------------------------------------------
+
+  /// The head size of the kernel that serves one; itself where none does, which the kernel refuses.
+  static std::int64_t attention_size(std::int64_t head_size) {
+    if (head_size <= 64) return 64;
+    return head_size <= 128 ? 128 : head_size;
+  }
+
+  static AttentionShape shape_of(ConstView lse, ConstView qkv, const Dropout& dropout) {
+    AttentionShape shape;
+    shape.batch = to_int(lse.dim(0));
+    shape.heads = to_int(lse.dim(1));
+    shape.length = to_int(lse.dim(2));
+    const std::int64_t head_size = qkv.dim(1) / 3 / shape.heads;
+    shape.head_size = to_int(attention_size(head_size));
+    shape.scale = 1 / std::sqrt(static_cast<float>(head_size));
+    shape.mask = to_mask(of_heads(dropout, shape.heads));
+    return shape;
+  }
+
+  /// `inp`, (N, parts C), with its heads as wide as the kernel's.
+  const Bf16* widened(Buffer& buffer, ConstView inp, int parts, const AttentionShape& s) {
+    const int rows = to_int(inp.dim(0));
+    const int heads = parts * s.heads;
+    const int from = to_int(inp.dim(1)) / heads;
+    if (from == s.head_size) return bf16(inp);
+    auto* wide = buffer.take<Bf16>(std::int64_t{rows} * heads * s.head_size);
+    resize_heads(wide, bf16(inp), rows, heads, from, s.head_size, stream());
+    return wide;
+  }
+  /// Calls compute(memory for (N, parts C) with the kernel's heads); it ends in `out`.
+  template <class Compute>
+  void into(View out, Buffer& buffer, int parts, const AttentionShape& s, Compute compute) {
+    const int rows = to_int(out.dim(0));
+    const int heads = parts * s.heads;
+    const int to = to_int(out.dim(1)) / heads;
+    if (to == s.head_size) return compute(bf16(out));
+    auto* wide = buffer.take<Bf16>(std::int64_t{rows} * heads * s.head_size);
+    compute(wide);
+    resize_heads(bf16(out), wide, rows, heads, s.head_size, to, stream());
+  }
+
+  void do_attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout) override {
+    const AttentionShape s = shape_of(lse, qkv, dropout);
+    const Bf16* wide = widened(wide_qkv_, qkv, 3, s);
+    into(out, wide_out_, 1, s,
+         [&](Bf16* to) { cuda::attention_forward(to, lse.f32(), wide, s, stream()); });
+  }
+
+  void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse,
+                             const Dropout& dropout) override {
+    const AttentionShape s = shape_of(lse, qkv, dropout);
+    auto* delta = delta_.take<float>(lse.elements());
+    const Bf16* own_dout = widened(wide_dout_, dout, 1, s);
+    const Bf16* own_qkv = widened(wide_qkv_, qkv, 3, s);
+    const Bf16* own_out = widened(wide_out_, out, 1, s);
+    into(dqkv, wide_dqkv_, 3, s, [&](Bf16* to) {
+      cuda::attention_backward(to, delta, own_dout, own_qkv, own_out, lse.f32(), s, stream());
+    });
+  }
+
+  void do_attention_cached(View out, ConstView qkv, std::span<const CacheRows> sequences) override {
+    rows_.clear();
+    for (const CacheRows& sequence : sequences) {
+      for (std::int64_t row = 0; row < sequence.rows; ++row) {
+        rows_.push_back({.keys = bf16(sequence.keys),
+                         .values = bf16(sequence.values),
+                         .positions = to_int(sequence.keys.dim(1)),
+                         .position = to_int(sequence.position + row)});
+      }
+    }
+    const int count = to_int(static_cast<std::int64_t>(rows_.size()));
+    const int heads = to_int(sequences.front().keys.dim(0));
+    const int head_size = to_int(sequences.front().keys.dim(2));
+    auto* cached = cached_.take<CachedRow>(count);
+    gpu::copy_bytes_in(cached, rows_.data(), rows_.size() * sizeof(CachedRow), stream());
+    append_to_caches(cached, bf16(qkv), count, heads, head_size, stream());
+    cuda::attention_cached(bf16(out), bf16(qkv), cached, count, heads, head_size, stream());
+  }
+
+  // ---- head and loss --------------------------------------------------------------------------
+
+  /// `count` rows of logits from `first` on, in f32 or bf16.
+  template <class L>
+  L* logits_of(ConstView x, const PackedWeight& wte, std::int64_t first, std::int64_t count) {
+    const std::int64_t room = std::min(x.dim(0), kHeadRows) * wte.outputs;
+    auto* logits = logits_.take<L>(room);
+    multiply({.rows = to_int(count),
+              .columns = to_int(wte.outputs),
+              .depth = to_int(wte.inputs),
+              .right_transposed = true,
+              .f32_out = std::is_same_v<L, float>},
+             logits, bf16(x) + first * wte.inputs, bf16(wte.forward));
+    return logits;
+  }
+
+  double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
+                      ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
+                      const LossOptions& options) override {
+    const std::int64_t rows = x.dim(0);
+    const std::int32_t* own_targets = on_device(targets_, targets);
+    auto* own_losses = losses_.take<float>(rows);
+    const LossGradient loss_gradient{
+        .scale = scale, .label_smoothing = options.label_smoothing, .z_loss = options.z_loss};
+    for (std::int64_t first = 0; first < rows; first += kHeadRows) {
+      const std::int64_t count = std::min(kHeadRows, rows - first);
+      if (dx.empty()) {
+        const float* logits = logits_of<float>(x, wte, first, count);
+        softmax_loss_forward(own_losses + first, logits, own_targets + first, to_int(count),
+                             to_int(vocab), to_int(wte.outputs), stream());
+        continue;
+      }
+      // In bf16, as their gradients will be: half of the head's traffic.
+      Bf16* logits = logits_of<Bf16>(x, wte, first, count);
+      softmax_loss(own_losses + first, logits, own_targets + first, to_int(count), to_int(vocab),
+                   to_int(wte.outputs), loss_gradient, stream());
+      multiply({.rows = to_int(count), .columns = to_int(wte.inputs), .depth = to_int(wte.outputs)},
+               bf16(dx) + first * wte.inputs, logits, bf16(wte.forward));
+      if (dwte.empty()) continue;
+      multiply({.rows = to_int(wte.outputs),
+                .columns = to_int(wte.inputs),
+                .depth = to_int(count),
+                .left_transposed = true,
+                .f32_out = true,
+                .accumulate = first > 0 || gradient == Gradient::kAdd},
+               dwte.data(), logits, bf16(x) + first * wte.inputs);
+    }
+    auto* total = total_.take<double>(1);
+    sum_losses(total, own_losses, to_int(rows), false, stream());
+    double sum = 0;
+    gpu::copy_bytes_out(losses.data(), own_losses, losses.bytes(), stream());
+    gpu::copy_bytes_out(&sum, total, sizeof sum, stream());
+    return sum;
+  }
+
+  void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
+                      std::int64_t vocab) override {
+    const std::int64_t rows = x.dim(0);
+    if (rows <= kDecodeRows) {
+      auto* own = logits_.take<float>(rows * vocab);
+      decode_linear(own, bf16(x), bf16(wte.forward), nullptr, false, to_int(rows),
+                    to_int(wte.inputs), to_int(vocab), stream());
+      gpu::copy_bytes_out(logits.data(), own, logits.bytes(), stream());
+      return;
+    }
+    for (std::int64_t first = 0; first < rows; first += kHeadRows) {
+      const std::int64_t count = std::min(rows - first, kHeadRows);
+      const float* padded = logits_of<float>(x, wte, first, count);
+      gpu::copy_rows_out(logits.f32() + first * vocab, padded, static_cast<std::size_t>(count),
+                         static_cast<std::size_t>(vocab) * sizeof(float),
+                         static_cast<std::size_t>(wte.outputs) * sizeof(float), stream());
+    }
+  }
+
+  // ---- optimizer ------------------------------------------------------------------------------
+
+  double do_squared_norm(ConstView values) override {
+    auto* result = total_.take<double>(1);
+    cuda::squared_norm(result, values.f32(), static_cast<std::size_t>(values.elements()),
+                       norm_blocks_.take<double>(kNormBlocks), stream());
+    double sum = 0;
+    gpu::copy_bytes_out(&sum, result, sizeof sum, stream());
+    return sum;
+  }
+
+  void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
+                     const PackedWeight* copies, const Average& average) override {
+    // The corrections in double: 1 - beta^step loses digits while beta^step is near 1.
+    const auto step = static_cast<double>(hyper.step);
+    const auto rate = static_cast<double>(hyper.learning_rate);
+    const double correction1 = 1.0 - std::pow(static_cast<double>(hyper.beta1), step);
+    const double correction2 = 1.0 - std::pow(static_cast<double>(hyper.beta2), step);
+    const AdamTensors tensors{.parameter = parameter.f32(),
+                              .m = m.f32(),
+                              .v = v.f32(),
+                              .gradient = gradient.f32(),
+                              .copies = copies != nullptr && lies_as_parameter(*copies)
+                                            ? reinterpret_cast<Bf16*>(copies->forward)
+                                            : nullptr,
+                              .average = f32(average.values)};
+    const AdamNumbers numbers{
+        .gradient_scale = hyper.gradient_scale,
+        .beta1 = hyper.beta1,
+        .beta2 = hyper.beta2,
+        .epsilon = hyper.epsilon,
+        .keep = static_cast<float>(1.0 - rate * static_cast<double>(hyper.weight_decay)),
+        .step_size = static_cast<float>(rate / correction1),
+        .inverse_root_bias2 = static_cast<float>(1.0 / std::sqrt(correction2)),
+        .average_rate = static_cast<float>(1.0 - average.decay)};
+    cuda::adamw_step(tensors, numbers, static_cast<std::size_t>(parameter.elements()), stream());
+    if (copies != nullptr && !lies_as_parameter(*copies)) renew(*copies, parameter);
+  }
+
+  void do_muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
+                    const PackedWeight* copies, const Average& average) override {
+    const auto count = static_cast<std::size_t>(parameter.elements());
+    auto* update = update_.take<float>(parameter.elements());
+    muon_momentum(update, m.f32(), gradient.f32(), hyper.gradient_scale, hyper.momentum, count,
+                  stream());
+    const auto rate = static_cast<double>(hyper.learning_rate);
+    MuonPart part;
+    part.rows = to_int(parameter.dim(0));
+    part.stride = to_int(parameter.dim(1));
+    part.columns = part.stride / to_int(hyper.parts);
+    for (; part.first < part.stride; part.first += part.columns) {
+      const float* x = orthogonalize(update, part);
+      muon_apply(parameter.f32(), f32(average.values), x, part,
+                 static_cast<float>(1.0 - rate * static_cast<double>(hyper.weight_decay)),
+                 static_cast<float>(rate * static_cast<double>(hyper.scale)),
+                 static_cast<float>(1.0 - average.decay), stream());
+    }
+    if (copies != nullptr) renew(*copies, parameter);
+  }
+
+  /// The iteration of kernels.h on one part: X (large, small) in f32.
+  const float* orthogonalize(const float* update, const MuonPart& part) {
+    const int large = part.large();
+    const int small = part.small();
+    const std::int64_t elements = std::int64_t{large} * small;
+    const std::int64_t square = std::int64_t{small} * small;
+    auto* result = sums_.take<float>(elements);
+    auto* x = thin_.take<Bf16>(2 * elements);
+    Bf16* next = x + elements;
+    auto* gram = gram_.take<float>(2 * square);
+    float* gram_square = gram + square;
+    auto* narrow = factor_.take<Bf16>(2 * square);
+    Bf16* polynomial = narrow + square;
+    muon_gather(result, update, part, stream());
+    auto* squares = total_.take<double>(1);
+    cuda::squared_norm(squares, result, static_cast<std::size_t>(elements),
+                       norm_blocks_.take<double>(kNormBlocks), stream());
+    muon_normalize(x, result, squares, static_cast<float>(kMuonNormFloor),
+                   static_cast<std::size_t>(elements), stream());
+    const auto own_square = [&](float* out, const Bf16* of, int depth) {
+      multiply({.rows = small,
+                .columns = small,
+                .depth = depth,
+                .left_transposed = true,
+                .f32_out = true},
+               out, of, of);
+    };
+    for (int i = 1; i <= kMuonIterations; ++i) {
+      own_square(gram, x, large);
+      convert_to_bf16(narrow, gram, static_cast<std::size_t>(square), stream());
+      own_square(gram_square, narrow, small);
+      muon_polynomial(polynomial, gram, gram_square, small, static_cast<float>(kMuonA),
+                      static_cast<float>(kMuonB), static_cast<float>(kMuonC), stream());
+      const bool last = i == kMuonIterations;
+      multiply({.rows = large, .columns = small, .depth = small, .f32_out = last},
+               last ? static_cast<void*>(result) : next, x, polynomial);
+      std::swap(x, next);
+    }
+    return result;
+  }
+
+  std::size_t do_muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
+                                      std::int64_t parts) const override {
+    const std::int64_t part = columns / parts;
+    const std::int64_t small = std::min(rows, part);
+    return static_cast<std::size_t>(rows * columns * 4 + rows * part * 8 + small * small * 12);
+  }
+
+  gpu::DeviceFacts facts_;
+  SharedMemory memory_;
+  OwnStream stream_;
+  Products products_;
+  std::vector<std::int32_t> groups_;  // rows by their ids, on the host
+  std::vector<CachedRow> rows_;
+  Buffer ids_, positions_, targets_, id_groups_, cached_;
+  Buffer losses_, total_, norm_blocks_, logits_;
+  Buffer scratch_, bias_, pre_, delta_;
+  Buffer wide_qkv_, wide_out_, wide_dout_, wide_dqkv_;  // of heads that are no kernel's size
+  Buffer factor_, thin_, sums_, update_, gram_;         // of adapters and Muon
+};
+
+}  // namespace
+}  // namespace cuda
+
+std::string find_cuda_trouble(int index) {
+  try {
+    (void)gpu::open_device(index);
+  } catch (const gpu::Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+std::unique_ptr<Backend> make_cuda_backend(int index) {
+  try {
+    return std::make_unique<cuda::CudaBackend>(index, gpu::open_device(index));
+  } catch (const gpu::Error& error) {
+    base::fail("--device cuda:{}: {}", index, error.what());
+  }
+}
+
+}  // namespace kernels

@@ -1,0 +1,17 @@
+#pragma once
+/// The CUDA backend's factory, for kernels.cpp alone: other rooms go through make_backend().
+
+#include <memory>
+#include <string>
+
+#include "kernels/kernels.h"
+
+namespace kernels {
+
+/// As kernels.h says of cuda_trouble().
+std::string find_cuda_trouble(int index);
+/// The backend of CUDA device `index`: bf16 with f32 sums, weights' copies in bf16. Throws Error
+/// where the device cannot be used.
+std::unique_ptr<Backend> make_cuda_backend(int index);
+
+}  // namespace kernels

@@ -1,0 +1,126 @@
+// Device memory and copies by CUDA.
+
+#include "kernels/cuda/device.h"
+
+#include "kernels/cuda/gpu.h"
+
+namespace kernels::gpu {
+namespace {
+
+constexpr int kLeastMajor = 8;  // bf16 tensor cores and asynchronous copies
+
+std::string mebibytes(std::size_t bytes) {
+  return std::to_string((bytes + 1048575) >> 20) + " MiB";
+}
+
+}  // namespace
+
+int device_count() {
+  int count = 0;
+  const cudaError_t result = cudaGetDeviceCount(&count);
+  if (result == cudaErrorNoDevice) return 0;
+  if (result == cudaErrorInsufficientDriver) {
+    int driver = 0;
+    int runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    if (driver == 0) fail("no NVIDIA driver is loaded on this machine");
+    fail("the NVIDIA driver serves CUDA " + std::to_string(driver / 1000) + "." +
+         std::to_string(driver % 1000 / 10) + ", this program needs " +
+         std::to_string(runtime / 1000) + "." + std::to_string(runtime % 1000 / 10) +
+         "; update the driver");
+  }
+  check(result, "cudaGetDeviceCount");
+  return count;
+}
+
+DeviceFacts open_device(int index) {
+  const int count = device_count();
+  if (index < 0 || index >= count) {
+    fail("no CUDA device " + std::to_string(index) + ": this machine has " +
+         (count == 0 ? "none" : std::to_string(count)));
+  }
+  check(cudaSetDevice(index), "cudaSetDevice");
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  const std::string name = properties.name;
+  if (properties.major < kLeastMajor) {
+    fail("CUDA device " + std::to_string(index) + " (" + name + ") has compute capability " +
+         std::to_string(properties.major) + "." + std::to_string(properties.minor) +
+         "; 8.0 or higher is needed");
+  }
+  int shares = 0;
+  check(cudaDeviceGetAttribute(&shares, cudaDevAttrConcurrentManagedAccess, index),
+        "cudaDeviceGetAttribute");
+  if (shares == 0) {
+    fail("CUDA device " + std::to_string(index) + " (" + name +
+         ") cannot share memory with the host while it runs, as under WSL; use Linux itself");
+  }
+  return {name, properties.major, properties.minor, properties.totalGlobalMem};
+}
+
+std::size_t free_device_bytes() {
+  std::size_t free = 0;
+  std::size_t all = 0;
+  check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
+  return free;
+}
+
+Stream make_stream() {
+  Stream stream = nullptr;
+  check(cudaStreamCreate(&stream), "cudaStreamCreate");
+  return stream;
+}
+void close_stream(Stream stream) { cudaStreamDestroy(stream); }
+void synchronize(Stream stream) { check(cudaStreamSynchronize(stream), "kernel"); }
+
+void* allocate_bytes(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMalloc(&memory, bytes == 0 ? 1 : bytes), "cudaMalloc");
+  return memory;
+}
+void release(void* memory) { cudaFree(memory); }
+
+void* allocate_shared_bytes(std::size_t bytes) {
+  // The driver would take more than there is, and move pages in and out for ever.
+  const std::size_t free = free_device_bytes();
+  if (bytes > free) {
+    fail("out of memory on the device: " + mebibytes(bytes) + " asked for, " + mebibytes(free) +
+         " free, " + mebibytes(bytes - free) +
+         " missing; choose a smaller micro-batch, context or model, or --recompute block");
+  }
+  void* memory = nullptr;
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaMallocManaged(&memory, bytes == 0 ? 1 : bytes), "cudaMallocManaged");
+  const cudaMemLocation place{cudaMemLocationTypeDevice, device};
+  cudaMemAdvise(memory, bytes, cudaMemAdviseSetPreferredLocation, place);  // a hint
+  check(cudaMemset(memory, 0, bytes), "cudaMemset");
+  check(cudaDeviceSynchronize(), "cudaMemset");
+  return memory;
+}
+void release_shared(void* memory) { cudaFree(memory); }
+
+void copy_bytes_in(void* device, const void* from, std::size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(device, from, bytes, cudaMemcpyDefault, stream), "copy to the device");
+}
+void copy_bytes_out(void* to, const void* device, std::size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(to, device, bytes, cudaMemcpyDefault, stream), "copy to the host");
+  check(cudaStreamSynchronize(stream), "copy to the host");
+}
+void copy_rows_out(void* to, const void* device, std::size_t rows, std::size_t bytes,
+                   std::size_t stride, Stream stream) {
+  check(cudaMemcpy2DAsync(to, bytes, device, stride, bytes, rows, cudaMemcpyDefault, stream),
+        "copy to the host");
+  check(cudaStreamSynchronize(stream), "copy to the host");
+}
+void copy_all_out(int index, void* to, const void* device, std::size_t bytes) {
+  check(cudaSetDevice(index), "cudaSetDevice");  // a thread's own setting
+  check(cudaDeviceSynchronize(), "copy to the host");
+  check(cudaMemcpy(to, device, bytes, cudaMemcpyDefault), "copy to the host");
+}
+void fill_bytes(void* device, int value, std::size_t bytes, Stream stream) {
+  check(cudaMemsetAsync(device, value, bytes, stream), "cudaMemset");
+}
+
+}  // namespace kernels::gpu

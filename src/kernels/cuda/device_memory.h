@@ -1,0 +1,66 @@
+#pragma once
+/// What the backend owns on a device: buffers, the memory of arenas, its stream.
+
+#include <cstdint>
+
+#include "base/tensor.h"
+#include "kernels/cuda/device.h"
+
+namespace kernels::cuda {
+
+using gpu::Stream;
+
+/// Device memory that grows, for one caller at a time.
+class Buffer {
+ public:
+  Buffer() = default;
+  ~Buffer() { gpu::release(memory_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  template <class T>
+  T* take(std::int64_t count) {
+    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+    if (bytes > bytes_) {
+      gpu::release(memory_);  // waits for what uses it
+      memory_ = nullptr;
+      bytes_ = 0;
+      memory_ = gpu::allocate_bytes(bytes);
+      bytes_ = bytes;
+    }
+    return static_cast<T*>(memory_);
+  }
+
+ private:
+  void* memory_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+/// For arenas.
+class SharedMemory : public base::MemorySource {
+ public:
+  explicit SharedMemory(int device) : device_(device) {}
+  void* take(std::size_t bytes) override { return gpu::allocate_shared_bytes(bytes); }
+  void give_back(void* memory) noexcept override { gpu::release_shared(memory); }
+  std::size_t free_bytes() const override { return gpu::free_device_bytes(); }
+  void copy_out(void* to, const void* from, std::size_t bytes) override {
+    gpu::copy_all_out(device_, to, from, bytes);
+  }
+
+ private:
+  int device_;
+};
+
+/// Owns the stream, so that it goes last.
+class OwnStream {
+ public:
+  OwnStream() : stream_(gpu::make_stream()) {}
+  ~OwnStream() { gpu::close_stream(stream_); }
+  OwnStream(const OwnStream&) = delete;
+  OwnStream& operator=(const OwnStream&) = delete;
+  Stream get() const { return stream_; }
+
+ private:
+  Stream stream_;
+};
+
+}  // namespace kernels::cuda

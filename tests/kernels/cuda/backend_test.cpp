@@ -1,0 +1,182 @@
+// The CUDA backend, its kernels played by the host, against the f32 reference: the door's
+// operations over awkward shapes, as far as the backend goes (channels in multiples of 8).
+
+#include "expect_error.h"
+#include "kernels/operations.h"
+
+namespace kernels::test {
+namespace {
+
+constexpr Subject kCuda{Device::kCuda, DType::kBf16};
+constexpr Dropout kDropout{0.25F, 0xfedcba9876543210ULL, 1000};
+
+template <class Operation>
+void check(const Operation& operation) {
+  against_reference(kCuda, operation);
+}
+/// Losses of a training step are those of logits in bf16, which their gradients are made of.
+struct TrainingLoss : HeadLoss {
+  Outputs operator()(Backend& backend, Draw draw) const {
+    Outputs outputs = HeadLoss::operator()(backend, draw);
+    for (Output& output : outputs) output.tolerance = 0;
+    return outputs;
+  }
+};
+template <class Operation>
+void check_with_dropout(Operation operation) {
+  check(operation);
+  operation.dropout = kDropout;
+  check(operation);
+}
+
+constexpr std::int64_t kWidths[] = {8, 16, 24, 40, 64, 264};
+
+TEST(Cuda, Embed) {
+  for (const std::int64_t channels : kWidths) {
+    SCOPED_TRACE(channels);
+    check_with_dropout(Embed{3, 5, channels, 11, 2});
+    check_with_dropout(EmbedBackward{3, 5, channels});
+  }
+  check(EmbedBackward{4, 70, 40, 11, true});
+}
+
+TEST(Cuda, LayerNorm) {
+  for (const std::int64_t channels : kWidths) {
+    SCOPED_TRACE(channels);
+    check_with_dropout(LayerNorm{5, channels});
+    check_with_dropout(LayerNorm{3, channels, true, true});
+    check(LayerNorm{3, channels, false, true});
+    check_with_dropout(LayerNormBackward{5, channels});
+  }
+  check(LayerNorm{7, 40, true, false, 100.0, 1.0});
+  check(LayerNormBackward{700, 24});
+}
+
+TEST(Cuda, Linear) {
+  struct Sizes {
+    std::int64_t rows, inputs, outputs;
+  };
+  for (const auto& [rows, inputs, outputs] :
+       {Sizes{1, 8, 8}, Sizes{3, 8, 24}, Sizes{17, 40, 16}, Sizes{65, 16, 72}}) {
+    SCOPED_TRACE(testing::Message() << rows << " x " << inputs << " x " << outputs);
+    check(Linear{rows, inputs, outputs});
+    check(Linear{rows, inputs, outputs, Epilogue::kGelu});
+    check(Linear{rows, inputs, outputs, Epilogue::kGelu, false});
+    check(LinearBackward{rows, inputs, outputs});
+    check(LinearBackward{rows, inputs, outputs, Epilogue::kGelu});
+    check(LinearBackward{rows, inputs, outputs, Epilogue::kNone, Gradient::kOverwrite});
+    check(GeluForward{rows, inputs, outputs});
+    for (const std::int64_t rank : {1, 8, 17}) {
+      check(LowRankBackward{rows, inputs, outputs, rank});
+    }
+  }
+}
+
+TEST(Cuda, LinearForInferenceAndForTrainingAreTheSame) {
+  const auto backend = make_backend(Device::kCuda, DType::kBf16);
+  const auto truth = make_backend(Device::kReference, DType::kF32);
+  Draw draw(DType::kBf16);
+  const Tensor parameter = draw({40, 24}), bias = draw({24});
+  const PackedBytes bytes = backend->packed_bytes(40, 24, WeightOrder::kInOut, false);
+  std::vector<std::byte> memory(bytes.forward);
+  const PackedWeight alone{.inputs = 40, .outputs = 24, .forward = memory.data()};
+  backend->pack_weight(alone, parameter);
+  const Weight exact(*truth, parameter, WeightOrder::kInOut);
+  for (const std::int64_t rows : {1, 4, 5, 33}) {
+    SCOPED_TRACE(rows);
+    const Tensor inp = draw({rows, 40});
+    Tensor out = unwritten(DType::kBf16, {rows, 24});
+    Tensor expected = unwritten(DType::kF32, {rows, 24});
+    for (const Epilogue epilogue : {Epilogue::kNone, Epilogue::kGelu}) {
+      backend->linear_forward(out, {}, inp.as(DType::kBf16), alone, bias, epilogue);
+      truth->linear_forward(expected, {}, inp, exact, bias, epilogue);
+      expect_close({"out", out}, {"out", expected}, tolerance_of(DType::kBf16));
+    }
+  }
+}
+
+TEST(Cuda, Attention) {
+  for (const std::int64_t length : {1, 2, 17, 64, 65, 129}) {
+    SCOPED_TRACE(length);
+    check_with_dropout(Attention{2, 2, length, 16});
+    check_with_dropout(AttentionBackward{2, 2, length, 16});
+  }
+  for (const std::int64_t head_size : {8, 20, 64, 80, 128}) {
+    SCOPED_TRACE(head_size);
+    check_with_dropout(Attention{1, 2, 70, head_size});
+    check_with_dropout(AttentionBackward{1, 2, 70, head_size});
+  }
+  for (const double score : {0.0, 16.0, 256.0}) {
+    SCOPED_TRACE(score);
+    check(Attention{1, 2, 70, 64, score, true});
+    check(AttentionBackward{1, 2, 70, 64, score});
+  }
+}
+
+TEST(Cuda, CachedAttention) {
+  for (const std::int64_t head_size : {8, 16, 24, 64, 80, 128}) {
+    SCOPED_TRACE(head_size);
+    check(AttentionCached{2, 13, head_size, 13});
+    check(AttentionCached{3, 13, head_size, 1});
+    check(AttentionCached{1, 70, head_size, 9, 0});
+  }
+  check(AttentionOfSequences{2, 16, {{0, 5}, {7, 1}, {3, 4}}});
+}
+
+TEST(Cuda, HeadLoss) {
+  for (const LossOptions& options :
+       {LossOptions{}, LossOptions{0.1F, 0}, LossOptions{0.1F, 1e-2F}}) {
+    TrainingLoss loss{{9, 24, 97, 128}};
+    loss.options = options;
+    check(loss);
+  }
+  check(TrainingLoss{{5, 40, 128, 128, 4.0}});
+  check(TrainingLoss{{5, 40, 97, 128, 1.0, 1}});
+  check(HeadLoss{5, 40, 97, 128, 1.0, 3, false});
+  check(HeadLoss{5, 40, 97, 128, 30.0, 3, false});
+  TrainingLoss overwrite{{9, 24, 97, 128}};
+  overwrite.gradient = Gradient::kOverwrite;
+  check(overwrite);
+  check(HeadLogits{5, 40, 97, 128});
+}
+
+TEST(Cuda, AdamW) {
+  check(AdamWSteps{{24, 40}});
+  check(AdamWSteps{{7}});
+  check(AdamWSteps{{24, 40}, 3, 1.0, 0.9});
+}
+
+TEST(Cuda, Muon) {
+  check(MuonSteps{24, 24});
+  check(MuonSteps{24, 72, 3});
+  check(MuonSteps{16, 64, 1, 2, 1.0, 0.9});
+  check(MuonSteps{64, 16});
+}
+
+TEST(Cuda, Norm) {
+  const auto backend = make_backend(Device::kCuda, DType::kBf16);
+  const auto truth = make_backend(Device::kReference, DType::kF32);
+  Draw draw(DType::kF32);
+  for (const std::int64_t count : {1, 3, 4, 1027}) {
+    const Tensor values = draw({count});
+    const double expected = truth->squared_norm(values);
+    EXPECT_NEAR(backend->squared_norm(values), expected, 1e-12 * expected) << count;
+  }
+}
+
+TEST(Cuda, SaysWhatItCannot) {
+  const auto backend = make_backend(Device::kCuda, DType::kBf16);
+  Draw draw(DType::kF32);
+  using testing::HasSubstr;
+  EXPECT_THAT(error_of([&] { Linear{3, 12, 8}(*backend, draw); }), HasSubstr("multiples of 8"));
+  EXPECT_THAT(error_of([] { make_backend(Device::kCuda, DType::kF32); }), HasSubstr("bf16 only"));
+  EXPECT_THAT(error_of([] { make_inference_backend(Device::kCuda, WeightFormat::kInt8); }),
+              HasSubstr("bf16 only, not in int8"));
+  EXPECT_THAT(error_of([] { make_backend(Device::kCuda, DType::kBf16, nullptr, 3); }),
+              HasSubstr("--device cuda:3: no CUDA device 3"));
+  EXPECT_EQ(cuda_trouble(0), "");
+  EXPECT_NE(cuda_trouble(1), "");
+}
+
+}  // namespace
+}  // namespace kernels::test

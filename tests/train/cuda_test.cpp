@@ -1,0 +1,102 @@
+// Whole runs on the CUDA backend, whose kernels the host plays.
+
+#include <cmath>
+
+#include "expect_error.h"
+#include "train/helpers.h"
+
+namespace train {
+namespace {
+
+using testing::HasSubstr;
+
+class CudaRun : public testing::Test {
+ protected:
+  CudaRun() { make_data(folder_ / "data"); }
+  Options options(const std::string& name, kernels::Device device = kernels::Device::kCuda) const {
+    Options o = small_run(folder_ / "data", folder_ / name);
+    o.precision = base::DType::kBf16;
+    o.device = device;
+    return o;
+  }
+  /// A run's losses step by step.
+  std::vector<double> losses(const std::string& name) const {
+    std::vector<double> losses;
+    for (const StepReport& step : read_log(folder_ / name / "log.jsonl").steps) {
+      losses.push_back(step.loss);
+    }
+    return losses;
+  }
+  /// Expects two runs to have the same losses, but for roundings to bf16.
+  void expect_alike(const std::string& name, const std::string& other) const {
+    const std::vector<double> a = losses(name), b = losses(other);
+    ASSERT_EQ(a.size(), b.size());
+    for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 0.02 * b[i]) << i;
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(CudaRun, LearnsAsTheProcessorDoes) {
+  run_steps(options("cuda"));
+  run_steps(options("cpu", kernels::Device::kCpu));
+  expect_alike("cuda", "cpu");
+  EXPECT_LT(losses("cuda").back(), losses("cuda").front() - 0.5);
+}
+
+TEST_F(CudaRun, ResumesBitForBit) {
+  Options o = options("whole");
+  o.ema = 0.9;
+  run_steps(o);
+  o.out = folder_ / "stopped";
+  run_steps(o, 7);
+  Options again = options("stopped");
+  again.resume = true;
+  run_steps(again);
+  EXPECT_EQ(numbers_of(folder_ / "stopped"), numbers_of(folder_ / "whole"));
+}
+
+TEST_F(CudaRun, GoesOnOnTheProcessor) {
+  run_steps(options("moved"), 7);
+  Options o = options("moved", kernels::Device::kCpu);
+  o.resume = true;
+  run_steps(o);
+  run_steps(options("cpu", kernels::Device::kCpu));
+  expect_alike("moved", "cpu");
+}
+
+TEST_F(CudaRun, WithMuonDropoutAndSmoothing) {
+  for (const auto device : {kernels::Device::kCuda, kernels::Device::kCpu}) {
+    Options o = options(device == kernels::Device::kCuda ? "cuda" : "cpu", device);
+    o.optimizer = model::Optimizer::kMuon;
+    o.dropout = 0.1;
+    o.label_smoothing = 0.1;
+    o.z_loss = 1e-4;
+    o.recompute = model::Recompute::kBlock;
+    run_steps(o);
+  }
+  expect_alike("cuda", "cpu");
+}
+
+TEST_F(CudaRun, WithAdapters) {
+  run_steps(options("base", kernels::Device::kCpu));
+  for (const auto device : {kernels::Device::kCuda, kernels::Device::kCpu}) {
+    Options o = options(device == kernels::Device::kCuda ? "cuda" : "cpu", device);
+    o.layers.reset();
+    o.heads.reset();
+    o.channels.reset();
+    o.init = folder_ / "base" / "model";
+    o.lora_rank = 4;
+    run_steps(o);
+  }
+  expect_alike("cuda", "cpu");
+}
+
+TEST_F(CudaRun, SaysThatItComputesInBf16Only) {
+  Options o = options("fp32");
+  o.precision = base::DType::kF32;
+  EXPECT_THAT(error_of([&] { Trainer trainer(o); }), HasSubstr("bf16 only"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "fp32"));
+}
+
+}  // namespace
+}  // namespace train
