@@ -557,7 +557,7 @@ std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat form
   if (device == Device::kReference) return make_reference_backend(format);
   if (device == Device::kCpu) return make_cpu_backend(format, choice);
   if (format != WeightFormat::kBf16) {
-    fail("--device cuda has weights in bf16 only, not in {}; use --weights bf16, or --device cpu",
+    fail("--device cuda has weights in bf16 only, not in {}; use --precision bf16, or --device cpu",
          name_of(format));
   }
   return make_cuda_backend(index);

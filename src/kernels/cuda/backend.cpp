@@ -52,7 +52,6 @@ class CudaBackend final : public Backend {
         facts_(facts),
         memory_(index),
         products_(stream_.get()) {}
-  ~CudaBackend() override = default;
 
   std::string_view name() const override { return "cuda"; }
   std::string description() const override {
@@ -113,9 +112,11 @@ class CudaBackend final : public Backend {
     renew(weight, parameter);
     finish();
   }
+  /// (M, K), an output after another.
   static bool by_outputs(const PackedWeight& weight) {
     return weight.order == WeightOrder::kOutIn || weight.backward == nullptr;
   }
+  /// As its parameter, so that an update renews both in one pass.
   static bool lies_as_parameter(const PackedWeight& weight) {
     return weight.order == WeightOrder::kOutIn || weight.backward != nullptr;
   }

@@ -200,9 +200,8 @@ void add_block(float* out, const float* inp, int rows, int columns, int inp_colu
 // ---- generation ---------------------------------------------------------------------------------
 
 /// out[r][m] = sum_k inp[r][k] weight[m][k] + bias[m], or GELU of it; weight (M, K) bf16 is read
-/// once for up to kDecodeRows rows. inp: (rows, K) bf16. out: (rows, M) f32 or bf16. K a multiple
-/// of
-/// 8. bias may be null.
+/// once for up to kDecodeRows rows. inp: (rows, K) bf16. out: (rows, M) f32 or bf16. K is a
+/// multiple of 8. bias may be null.
 inline constexpr int kDecodeRows = 4;
 template <class Out>
 void decode_linear(Out* out, const Bf16* inp, const Bf16* weight, const float* bias, bool gelu,
