@@ -101,6 +101,15 @@ build_program() {
   cmake --preset cuda && cmake --build --preset cuda --target gpt2
 }
 export -f build_program
+# In a file: bash does not pass a function with a here-document on.
+cat >"$work/compare.py" <<'PYTHON'
+import json, sys
+device, processor = ([json.loads(line) for line in open(path)] for path in sys.argv[1:])
+losses = lambda log: [entry["loss"] for entry in log if "loss" in entry]
+far = [(a, b) for a, b in zip(losses(device)[:2], losses(processor)) if abs(a - b) > 0.01 * b]
+print("first losses:", losses(device)[:2], "on the processor:", losses(processor)[:2])
+sys.exit(1 if far or losses(device)[-1] > losses(device)[0] - 1 else 0)
+PYTHON
 # Text that this machine has: the project's own sources.
 learn() {
   rm -rf "$work/data" "$work/run"
@@ -114,14 +123,7 @@ learn() {
     "$gpt2" train --data "$work/data" --out "$work/cpu" --device cpu --layers 4 --heads 4 \
       --channels 256 --context 256 --micro-batch 16 --batch-tokens 16384 --steps 10 --lr 2e-3 \
       --sample-every 0 --quiet &&
-    python3 - "$work/run/log.jsonl" "$work/cpu/log.jsonl" <<'PYTHON' &&
-import json, sys
-device, processor = ([json.loads(line) for line in open(path)] for path in sys.argv[1:])
-losses = lambda log: [entry["loss"] for entry in log if "loss" in entry]
-far = [(a, b) for a, b in zip(losses(device)[:2], losses(processor)) if abs(a - b) > 0.01 * b]
-print("first losses:", losses(device)[:2], "on the processor:", losses(processor)[:2])
-sys.exit(1 if far or losses(device)[-1] > losses(device)[0] - 1 else 0)
-PYTHON
+    python3 "$work/compare.py" "$work/run/log.jsonl" "$work/cpu/log.jsonl" &&
     "$gpt2" generate --model "$work/run" --precision bf16 --device cuda --prompt "The " --max-tokens 60 --seed 1
 }
 export -f learn
@@ -140,7 +142,7 @@ time_program() {
     "$gpt2" bench generate --device cuda --preset 124m
 }
 export -f time_program
-export gpt2 batch out
+export gpt2 batch out work
 if [[ ! -x $gpt2 ]]; then part program 300 program.txt bash -c build_program; fi
 if [[ -x $gpt2 ]]; then
   part learn 60 program.txt bash -c learn
