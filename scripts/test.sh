@@ -11,10 +11,12 @@ cd "$(dirname "$0")/.."
 setup_flags=()
 release_labels='fast|medium'
 debug_labels='fast'
+debug_target=fast_tests
 if [[ "${1:-}" == --all ]]; then
   setup_flags=(--all)
   release_labels='fast|medium|slow'
   debug_labels='fast|medium'
+  debug_target=all
 elif [[ $# -gt 0 ]]; then
   echo "usage: scripts/test.sh [--all]" >&2
   exit 2
@@ -23,17 +25,17 @@ fi
 jobs=$(nproc)
 say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 
-# Compiles both presets; one line a step only on a terminal.
+# build PRESET [TARGET]: one line a step only on a terminal.
 build() {
-  local preset=$1
+  local preset=$1 target=${2:-all}
   cmake --preset "$preset" >"build/$preset.configure.log" 2>&1 || {
     cat "build/$preset.configure.log"
     return 1
   }
   if [[ -t 1 ]]; then
-    cmake --build --preset "$preset" -- -j "$jobs"
+    cmake --build --preset "$preset" --target "$target" -- -j "$jobs"
   else
-    cmake --build --preset "$preset" -- -j "$jobs" --quiet
+    cmake --build --preset "$preset" --target "$target" -- -j "$jobs" --quiet
   fi
 }
 
@@ -46,7 +48,7 @@ run_tests() {
 scripts/setup.sh "${setup_flags[@]}"
 mkdir -p build
 say "building debug"
-build debug
+build debug "$debug_target"
 say "building release"
 build release
 

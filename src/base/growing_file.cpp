@@ -16,7 +16,7 @@
 namespace base {
 namespace {
 
-constexpr std::size_t kBufferBytes = std::size_t{1} << 18;  // stays in a core's cache
+constexpr std::size_t kGrowingBytes = std::size_t{1} << 18;  // stays in a core's cache
 /// The kernel is asked to begin writing at every so many bytes, so that a sync has little to do.
 constexpr std::uint64_t kStartBytes = std::uint64_t{1} << 23;
 
@@ -46,7 +46,7 @@ GrowingFile::GrowingFile(Path path, std::uint64_t keep_bytes)
     errno = code;
     fail_write(path_);
   }
-  buffer_.reserve(kBufferBytes);
+  buffer_.reserve(kGrowingBytes);
 }
 
 GrowingFile::~GrowingFile() { close(); }
@@ -96,8 +96,8 @@ void GrowingFile::flush() {
 
 void GrowingFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    if (buffer_.size() == kBufferBytes) flush();
-    const auto part = bytes.first(std::min(bytes.size(), kBufferBytes - buffer_.size()));
+    if (buffer_.size() == kGrowingBytes) flush();
+    const auto part = bytes.first(std::min(bytes.size(), kGrowingBytes - buffer_.size()));
     buffer_.append(as_text(part));
     size_ += part.size();
     bytes = bytes.subspan(part.size());

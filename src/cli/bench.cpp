@@ -10,16 +10,13 @@
 #include "cli/bench.h"
 #include "cli/cpu_choice.h"
 #include "cli/model_input.h"
+#include "cli/ranges.h"
 
 namespace cli {
 namespace {
 
-constexpr double kGiga = 1e9;
 constexpr double kPeakSeconds = 2;
 const std::vector<std::string> kFormats = {"fp32", "bf16", "int8", "int4"};
-
-const CLI::Range kFromZero(std::int64_t{0}, INT64_MAX, "NONNEGATIVE");
-const CLI::Range kFromOne(std::int64_t{1}, INT64_MAX, "POSITIVE");
 
 // ---- options ----------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@
 
 namespace cli {
 
+inline constexpr double kGiga = 1e9;  ///< of bytes, of operations
+
 /// Options of all of its commands.
 struct BenchOptions {
   CommonOptions common;

@@ -11,7 +11,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr double kGiga = 1e9;
 constexpr double kMebi = 1024 * 1024;
 
 double mebibytes(std::uint64_t bytes) { return static_cast<double>(bytes) / kMebi; }

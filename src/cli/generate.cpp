@@ -226,10 +226,9 @@ std::string_view reason_of(generate::Stop stop) {
 std::string answer(const GenerateOptions& options, const LoadedModel& loaded,
                    const std::vector<PromptLine>& lines, std::size_t request,
                    const Continuation& continuation, generate::Stop stop) {
-  using Json = nlohmann::ordered_json;
   const auto samples = static_cast<std::size_t>(options.samples);
   const PromptLine& line = lines[request / samples];
-  Json object = {{"index", request / samples}};
+  nlohmann::ordered_json object = {{"index", request / samples}};
   if (line.id) object["id"] = *line.id;
   if (samples > 1) object["sample"] = request % samples;
   object.update(line.prompt);
@@ -238,7 +237,7 @@ std::string answer(const GenerateOptions& options, const LoadedModel& loaded,
   }
   object["ids"] = continuation.ids();
   object["finish_reason"] = reason_of(stop);
-  return object.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 void answer_prompts(const GenerateOptions& options, LoadedModel& loaded,

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "cli/cli.h"
 #include "cli/model_input.h"
+#include "cli/tokenizer_option.h"
 #include "evaluate/evaluate.h"
 
 namespace cli {
@@ -84,8 +85,6 @@ Json answer(const std::vector<std::int32_t>& ids, const std::vector<double>& sco
   if (!scored.empty()) loss = sum / static_cast<double>(scored.size());
   return {{"logprobs", std::move(logprobs)}, {"tokens", ids.size()}, {"loss", std::move(loss)}};
 }
-
-std::string name_of_input(const std::string& input) { return input == "-" ? "stdin" : input; }
 
 /// Tokens a second, since it was made.
 class Rate {

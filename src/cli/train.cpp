@@ -14,6 +14,7 @@
 #include "cli/cpu_choice.h"
 #include "cli/device.h"
 #include "cli/model_input.h"
+#include "cli/ranges.h"
 #include "cli/train_progress.h"
 #include "cli/train_tasks.h"
 #include "generate/generate.h"
@@ -45,8 +46,6 @@ CLI::IsMember one_of(const std::map<std::string, T>& names) {
 }
 
 // Named, since the help would show the upper bound otherwise.
-const CLI::Range kFromZero(std::int64_t{0}, INT64_MAX, "NONNEGATIVE");
-const CLI::Range kFromOne(std::int64_t{1}, INT64_MAX, "POSITIVE");
 
 void add_run_options(CLI::App& command, TrainCommand& t) {
   train::Options& o = t.options;

@@ -15,7 +15,7 @@
 namespace data {
 namespace {
 
-constexpr std::size_t kBlockBytes = std::size_t{1} << 18;  // a read call, at least
+constexpr std::size_t kReadBytes = std::size_t{1} << 18;  // a read call, at least
 
 }  // namespace
 
@@ -51,7 +51,7 @@ std::span<const std::byte> RangeReader::peek(std::size_t count) {
     begin_ = 0;
     end_ = there;
     const auto more = static_cast<std::size_t>(
-        std::min<std::uint64_t>(std::max(count - there, kBlockBytes), unread_));
+        std::min<std::uint64_t>(std::max(count - there, kReadBytes), unread_));
     const auto bytes = buffer_.resize(there + more, there);
     file_->read(offset_, bytes.subspan(there));
     end_ += more;

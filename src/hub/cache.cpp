@@ -19,7 +19,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr int kTreeVersion = 1;  // of trees/COMMIT.json
-constexpr std::size_t kCommitDigits = 40;
 
 std::string folder_name(const Spec& spec) {
   std::string name = spec.kind == Kind::kModel ? "models--" : "datasets--";

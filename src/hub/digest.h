@@ -11,6 +11,8 @@ namespace hub {
 
 /// True for `length` lower-case hexadecimal digits.
 bool is_hex(std::string_view text, std::size_t length);
+/// Hexadecimal digits of a commit's name: a SHA-1.
+inline constexpr std::size_t kCommitDigits = 40;
 /// True for what names a content: a SHA-256 (large files) or a git blob's SHA-1 (others).
 bool is_content_hash(std::string_view text);
 

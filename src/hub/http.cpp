@@ -19,13 +19,6 @@ namespace {
 constexpr long kConnectSeconds = 15;
 constexpr long kBufferBytes = 512 * 1024;  // a call of the sink; curl's largest
 
-std::string lower(std::string_view text) {
-  std::string result(text);
-  std::transform(result.begin(), result.end(), result.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return result;
-}
-
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front()))) {
     text.remove_prefix(1);

@@ -50,6 +50,8 @@ class Connection {
   std::unique_ptr<State> state_;
 };
 
+/// ASCII letters in lower case.
+std::string lower(std::string_view text);
 /// "scheme://host:port" of a URL; "" for what is no HTTP URL.
 std::string origin_of(const std::string& url);
 /// `reference`, which may be relative, as seen from `base`; "" for what is no URL.

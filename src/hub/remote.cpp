@@ -22,7 +22,6 @@ constexpr int kMaxPages = 10'000;  // of a listing; a server that never ends is 
 constexpr std::size_t kMaxPageBytes = std::size_t{256} << 20;
 constexpr double kLongestBackOffSeconds = 60;
 constexpr int kAttemptsToMeet = 3;
-constexpr std::size_t kCommitDigits = 40;
 
 bool may_pass(const Reply& reply) {
   if (!reply.failure.empty()) return reply.transient;

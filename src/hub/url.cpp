@@ -9,7 +9,6 @@
 #include "hub/http.h"
 
 namespace hub {
-namespace {
 
 std::string lower(std::string_view text) {
   std::string result(text);
@@ -17,6 +16,8 @@ std::string lower(std::string_view text) {
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return result;
 }
+
+namespace {
 
 /// A URL taken apart.
 class Url {

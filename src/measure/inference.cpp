@@ -12,12 +12,12 @@
 namespace measure {
 namespace {
 
-constexpr double kPeakSeconds = 0.05;
-constexpr double kReadSeconds = 0.02;
+constexpr double kProductSeconds = 0.05;
+constexpr double kBandwidthSeconds = 0.02;
 constexpr int kPrompts = 5;          // timed ones; another goes first
 constexpr std::int64_t kGroup = 8;   // tokens between two windows of reading
 constexpr std::int64_t kWarmUp = 2;  // tokens that are not timed
-constexpr std::uint64_t kSeed = 1;
+constexpr std::uint64_t kInferenceSeed = 1;
 
 /// Bytes of all packed weights, the head's among them: what a token reads once.
 double packed_weight_bytes(const model::Config& config, const kernels::Backend& backend) {
@@ -50,7 +50,7 @@ class Bench {
     }
     for (model::KvCache& cache : caches_) pointers_.push_back(&cache);
     result_.batch = static_cast<double>(options.batch);
-    model_.initialize(kSeed);
+    model_.initialize(kInferenceSeed);
     result_.backend = model_.backend().description();
     result_.weight_bytes = packed_weight_bytes(options.config, model_.backend());
     result_.prompt_tokens = static_cast<double>(options.prompt_tokens);
@@ -83,7 +83,7 @@ class Bench {
   void draw(std::span<std::int32_t> ids) {
     for (std::int32_t& id : ids) {
       id = static_cast<std::int32_t>(base::random_below(
-          static_cast<std::uint64_t>(options_.config.vocab_size), kSeed, 0, drawn_++));
+          static_cast<std::uint64_t>(options_.config.vocab_size), kInferenceSeed, 0, drawn_++));
     }
   }
 
@@ -116,11 +116,11 @@ class Bench {
     feed(cache, options_.prompt_tokens);
     if (!on_device()) model_.backend().start_profile(options_.clock);
     for (int i = 0; i < kPrompts; ++i) {
-      result_.peaks.add(meter_.measure(limit, kPeakSeconds, options_.clock));
+      result_.peaks.add(meter_.measure(limit, kProductSeconds, options_.clock));
       cache.truncate(0);
       result_.prompt_seconds.add(feed(cache, options_.prompt_tokens));
     }
-    result_.peaks.add(meter_.measure(limit, kPeakSeconds, options_.clock));
+    result_.peaks.add(meter_.measure(limit, kProductSeconds, options_.clock));
     prompt_profile_ = model_.backend().profile();
   }
 
@@ -133,7 +133,7 @@ class Bench {
     for (model::KvCache& cache : caches_) cache.truncate(options_.depth);
     if (!on_device()) model_.backend().start_profile(options_.clock);
     const auto look = [&] {
-      return meter_.measure(kernels::Limit::kRead, kReadSeconds, options_.clock);
+      return meter_.measure(kernels::Limit::kRead, kBandwidthSeconds, options_.clock);
     };
     double before = look();
     result_.reads.add(before);

@@ -20,7 +20,7 @@ constexpr std::int64_t kMaxVocab = 65536;  // ids are uint16 in token shards
 
 constexpr std::int64_t kGptVocab = 50257;
 constexpr std::int32_t kGptEndOfText = 50256;
-constexpr double kInitDeviation = 0.02;
+constexpr double kInitializerRange = 0.02;
 
 struct Preset {
   std::string_view name;
@@ -208,7 +208,7 @@ std::string config_json(const Config& config, DType type) {
       {"bos_token_id", id()},
       {"embd_pdrop", 0.0},
       {"eos_token_id", id()},
-      {"initializer_range", kInitDeviation},
+      {"initializer_range", kInitializerRange},
       {"layer_norm_epsilon", 1e-5},
       {"model_type", "gpt2"},
       {"n_ctx", config.context},

@@ -7,6 +7,11 @@
 
 namespace model {
 
+/// What GPT2LMHeadModel's names begin with.
+inline constexpr std::string_view kNamePrefix = "transformer.";
+/// The same tensor as wte.weight.
+inline constexpr std::string_view kHeadName = "lm_head.weight";
+
 /// Every parameter of a GPT-2 in its fixed order: wte, wpe, block after block, the last LayerNorm,
 /// the adapters block after block. Throws Error for a `tuning` that cannot be.
 std::vector<ParameterInfo> parameter_list(const Config& config, const Tuning& tuning = {});

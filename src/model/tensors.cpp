@@ -7,15 +7,13 @@
 #include <map>
 
 #include "base/error.h"
+#include "model/parameters.h"
 
 namespace model {
 namespace {
 
 using formats::Tensor;
 using formats::TensorFile;
-
-constexpr std::string_view kPrefix = "transformer.";
-constexpr std::string_view kHead = "lm_head.weight";
 
 std::string shape_text(const std::vector<std::int64_t>& dims) {
   std::string text = "(";
@@ -41,11 +39,11 @@ std::map<std::string_view, const Tensor*> by_plain_name(const TensorFile& file) 
   std::map<std::string_view, const Tensor*> tensors;
   for (const Tensor& tensor : file.tensors()) {
     std::string_view name = tensor.name;
-    if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
+    if (name.starts_with(kNamePrefix)) name.remove_prefix(kNamePrefix.size());
     if (is_mask_buffer(name)) continue;
     if (!tensors.emplace(name, &tensor).second) {
       base::fail("{}: tensor {} is there twice, with and without \"{}\"", file.path().string(),
-                 name, kPrefix);
+                 name, kNamePrefix);
     }
   }
   return tensors;
@@ -88,7 +86,7 @@ std::vector<const Tensor*> match_parameters(const TensorFile& file,
     found.push_back(entry->second);
     tensors.erase(entry);
   }
-  if (const auto head = tensors.find(kHead); head != tensors.end()) {
+  if (const auto head = tensors.find(kHeadName); head != tensors.end()) {
     const Tensor& wte = *found.front();
     const Tensor& own = *head->second;
     if (own.type_name != wte.type_name || own.shape != wte.shape ||

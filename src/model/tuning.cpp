@@ -15,8 +15,6 @@
 namespace model {
 namespace {
 
-constexpr std::string_view kPrefix = "transformer.";  // of GPT2LMHeadModel's names
-constexpr std::string_view kHead = "lm_head.weight";  // the same tensor as wte.weight
 constexpr std::string_view kBlocks = "blocks=";
 
 /// Groups, as patterns of names.
@@ -69,8 +67,8 @@ bool means(std::string_view wanted, const ParameterInfo& info, const Config& con
     return range && range->second < config.layers && layer >= range->first &&
            layer <= range->second;
   }
-  if (wanted == kHead) return info.name == "wte.weight";
-  if (wanted.starts_with(kPrefix)) wanted.remove_prefix(kPrefix.size());
+  if (wanted == kHeadName) return info.name == "wte.weight";
+  if (wanted.starts_with(kNamePrefix)) wanted.remove_prefix(kNamePrefix.size());
   return matches(std::string(wanted), info.name);
 }
 

@@ -24,6 +24,8 @@ constexpr std::size_t kLargeTextBytes = std::size_t{1} << 20;
 constexpr std::size_t kBlockIds = std::size_t{1} << 13;
 static_assert(kBlockIds >= 2 * (cpu::kMediumBytes + cpu::kGroupIds));
 
+}  // namespace
+
 /// What a session's pointers point to, and where its ids go.
 struct Memory {
   Memory(const Tokenizer::Tables& tables, const cpu::Kernels& kernels)
@@ -35,6 +37,8 @@ struct Memory {
   Pages long_entries;
   std::vector<TokenId>* ids = nullptr;
 };
+
+namespace {
 
 Memory& memory_of(cpu::Session& session) { return *static_cast<Memory*>(session.owner); }
 

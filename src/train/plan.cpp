@@ -39,8 +39,6 @@ constexpr std::int64_t kValidationBatches = 2, kFewestWindows = 16, kMostWindows
 // Usual for adapters: PEFT's examples and most recipes since scale A B by 2, whatever the rank.
 constexpr double kLoraAlpha = 2;
 
-constexpr double kGiga = 1e9;
-
 template <class T>
 T set_default(std::optional<T>& option, T value) {
   if (!option) option = value;

@@ -10,6 +10,8 @@
 
 namespace train {
 
+inline constexpr double kGiga = 1e9;  ///< bytes of a gigabyte
+
 /// What the rules need to know of the data.
 struct DataFacts {
   std::string folder;  ///< for messages

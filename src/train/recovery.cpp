@@ -10,7 +10,6 @@ namespace {
 
 // Going back to one checkpoint more often than this means that the data has changed for good.
 constexpr std::int64_t kMostRollbacks = 3;
-constexpr double kGiga = 1e9;
 
 Json to_json(const std::vector<data::LoaderState>& states) {
   Json list = Json::array();

@@ -10,6 +10,7 @@
 namespace {
 
 using model_testing::expect_failure;
+using model_testing::lines_of;
 using model_testing::Ran;
 using model_testing::run;
 using model_testing::TemporaryFolder;
@@ -21,13 +22,6 @@ const std::string kGolden = GPT2_SOURCE_DIR "/tests/golden/eval/";
 const std::string kModel = kGolden + "model";
 
 Json expected() { return Json::parse(base::read_file(kGolden + "expected.json")); }
-
-std::vector<Json> lines_of(const std::string& text) {
-  std::istringstream stream(text);
-  std::vector<Json> lines;
-  for (std::string line; std::getline(stream, line);) lines.push_back(Json::parse(line));
-  return lines;
-}
 
 std::vector<std::string> keys_of(const std::string& line) {
   std::vector<std::string> keys;

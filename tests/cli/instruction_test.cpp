@@ -100,7 +100,7 @@ TEST_F(InstructionCommand, AModelLearnsTheAnswers) {
 
 TEST_F(InstructionCommand, PreparationGoesOnAfterBeingKilled) {
   prepare_kill::write_instructions(folder_.path(), 6'000'000);
-  prepare_kill::kill_and_compare(folder_.path(), 10, 400, {"--mask", "prompt"});
+  prepare_kill::kill_and_compare(folder_.path(), 10, {"--mask", "prompt"});
 }
 
 }  // namespace

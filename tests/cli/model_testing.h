@@ -39,6 +39,14 @@ class TemporaryFolder {
   base::Path path_;
 };
 
+/// JSONL.
+inline std::vector<nlohmann::json> lines_of(const std::string& text) {
+  std::istringstream stream(text);
+  std::vector<nlohmann::json> lines;
+  for (std::string line; std::getline(stream, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
+
 /// What a run of the program came to.
 struct Ran {
   int code = -1;

@@ -34,6 +34,13 @@ inline pid_t start(const std::vector<std::string>& words) {
   ::_exit(127);
 }
 
+/// Without taking its status.
+inline bool has_ended(pid_t child) {
+  siginfo_t info{};
+  return ::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+         info.si_pid != 0;
+}
+
 inline std::map<std::string, std::string> files_in(const base::Path& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::directory_iterator(folder)) {
@@ -87,11 +94,14 @@ inline void write_instructions(const base::Path& folder, std::size_t bytes) {
   base::write_file(folder / "in/a.jsonl", lines);
 }
 
-/// Kills preparation (with the words `more`) `kills` times, up to `most_ms` after its start, with
-/// another number of threads each time; what is there in the end is what an undisturbed run writes.
-/// A run that was finished is thrown away, so that every kill has something to hit.
-inline void kill_and_compare(const base::Path& folder, int kills, std::uint64_t most_ms,
+/// Kills preparation (with the words `more`) `kills` times with another number of threads each
+/// time: at random moments of as long as a whole run takes here, and every second time soon after
+/// there is something to go on from. What is there in the end is what an undisturbed run writes. A
+/// run that was finished is thrown away, so that every kill has something to hit.
+inline void kill_and_compare(const base::Path& folder, int kills,
                              const std::vector<std::string>& more = {}) {
+  using std::chrono::microseconds;
+  constexpr microseconds kLongest = std::chrono::seconds(60), kLook{200};
   int status = 0;
   for (const std::string format : {"llmc", "nanogpt"}) {
     const auto words = [&](const std::string& out, std::uint64_t threads) {
@@ -109,7 +119,10 @@ inline void kill_and_compare(const base::Path& folder, int kills, std::uint64_t 
     };
     fs::remove_all(folder / "whole");
     fs::remove_all(folder / "out");
+    const auto begun = std::chrono::steady_clock::now();
     ASSERT_TRUE(::waitpid(start(words("whole", 2)), &status, 0) > 0 && status == 0);
+    const auto whole =
+        std::chrono::duration_cast<microseconds>(std::chrono::steady_clock::now() - begun);
     const auto expected = files_in(folder / "whole");
     int killed = 0;
     int resumed = 0;
@@ -118,9 +131,19 @@ inline void kill_and_compare(const base::Path& folder, int kills, std::uint64_t 
         ASSERT_TRUE(files_in(folder / "out") == expected) << "kill " << i;
         fs::remove_all(folder / "out");
       }
-      if (fs::exists(folder / "out/prepare.state.json")) ++resumed;
+      const base::Path state = folder / "out/prepare.state.json";
+      if (fs::exists(state)) ++resumed;
       const pid_t child = start(words("out", 1 + i % 3));
-      std::this_thread::sleep_for(std::chrono::milliseconds(base::random_below(most_ms, 1, 2, i)));
+      microseconds most = whole;
+      if (i % 2 == 0) {
+        for (microseconds waited{0}; !fs::exists(state) && !has_ended(child) && waited < kLongest;
+             waited += kLook) {
+          std::this_thread::sleep_for(kLook);
+        }
+        most /= 10;
+      }
+      std::this_thread::sleep_for(
+          microseconds(base::random_below(static_cast<std::uint64_t>(most.count()) + 1, 1, 2, i)));
       ::kill(child, SIGKILL);
       ::waitpid(child, &status, 0);
       if (WIFSIGNALED(status)) ++killed;

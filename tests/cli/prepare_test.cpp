@@ -290,7 +290,7 @@ TEST(PrepareCommand, OnAFullOrReadOnlyDiskSaysSo) {
 TEST(PrepareCommand, GoesOnAfterBeingKilled) {
   const TemporaryFolder folder;
   prepare_kill::write_inputs(folder.path(), 6'000'000);
-  prepare_kill::kill_and_compare(folder.path(), 10, 600);
+  prepare_kill::kill_and_compare(folder.path(), 10);
 }
 
 /// The sanitizers' own memory is several times the program's.

@@ -12,6 +12,7 @@ namespace {
 using model_testing::expect_failure;
 using model_testing::golden;
 using model_testing::join;
+using model_testing::lines_of;
 using model_testing::Ran;
 using model_testing::run;
 using model_testing::TemporaryFolder;
@@ -19,13 +20,6 @@ using testing::HasSubstr;
 
 using Ids = std::vector<std::int32_t>;
 using Json = nlohmann::json;
-
-std::vector<Json> lines_of(const std::string& text) {
-  std::istringstream stream(text);
-  std::vector<Json> lines;
-  for (std::string line; std::getline(stream, line);) lines.push_back(Json::parse(line));
-  return lines;
-}
 
 /// A row of a golden batch whose targets are its inputs shifted by one.
 struct Row {

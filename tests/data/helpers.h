@@ -18,6 +18,8 @@
 
 namespace data_test {
 
+inline constexpr std::int64_t kVocab = 65536;  // ids are uint16
+
 class Folder : public TemporaryFolder {
  public:
   /// Writes a file inside, with the folders it needs, and gives its path.

@@ -17,8 +17,6 @@ using data::Order;
 using data::Split;
 using data::TokenStream;
 
-constexpr std::int64_t kVocab = 65536;
-
 std::vector<std::int32_t> read_all(const TokenStream& stream) {
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(stream.tokens()));
   stream.read(0, kVocab, tokens);

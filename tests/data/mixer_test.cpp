@@ -13,7 +13,6 @@ using data::Order;
 using data::TokenStream;
 
 constexpr std::int64_t kLength = 4;
-constexpr std::int64_t kVocab = 65536;
 
 /// Streams of counting tokens: stream i has 12 + 8 i windows and begins at 10000 i.
 class Mixing : public testing::Test {

@@ -15,22 +15,22 @@
 
 namespace {
 
-struct Read {
+struct Content {
   std::string text;
   std::string broken;
   data::Position next;
-  bool operator==(const Read& other) const {
+  bool operator==(const Content& other) const {
     return text == other.text && broken.empty() == other.broken.empty();
   }
 };
 
-std::vector<Read> read_file(const base::Path& path, const std::string& field = "text",
-                            const data::Position& from = {}) {
+std::vector<Content> read_file(const base::Path& path, const std::string& field = "text",
+                               const data::Position& from = {}) {
   data::ReaderOptions options;
   options.text_field = field;
   data::DocumentReader reader(data::find_inputs({path.string()}), options);
   if (from != data::Position()) reader.seek(from);
-  std::vector<Read> all;
+  std::vector<Content> all;
   data::Chunk chunk;
   while (reader.next(chunk)) {
     chunk.parse(
@@ -87,7 +87,7 @@ TEST(CompressedInput, GivesTheDocumentsOfThePlainFile) {
     EXPECT_EQ(packed, plain) << name;
     const std::size_t middle = 12345;
     const auto rest = read_file(folder / name, "text", packed[middle - 1].next);
-    EXPECT_EQ(rest, std::vector<Read>(plain.begin() + middle, plain.end())) << name;
+    EXPECT_EQ(rest, std::vector<Content>(plain.begin() + middle, plain.end())) << name;
   }
 }
 
@@ -122,7 +122,7 @@ TEST(ParquetInput, GivesTheRowsThatHoldText) {
     for (const std::size_t from : {std::size_t{1}, std::size_t{13}, expected.size() / 2}) {
       const auto rest = read_file(golden / name, "text", read[from - 1].next);
       EXPECT_EQ(rest,
-                std::vector<Read>(read.begin() + static_cast<std::ptrdiff_t>(from), read.end()))
+                std::vector<Content>(read.begin() + static_cast<std::ptrdiff_t>(from), read.end()))
           << name << " from " << from;
     }
   }
@@ -137,7 +137,7 @@ TEST(ParquetInput, RejectsWhatIsCorruptAndGoesOnWithTheNextRowGroup) {
   base::write_file(folder / "bad.parquet", bytes);
   std::size_t broken = 0;
   std::size_t whole = 0;
-  for (const Read& each : read_file(folder / "bad.parquet"))
+  for (const Content& each : read_file(folder / "bad.parquet"))
     ++(each.broken.empty() ? whole : broken);
   EXPECT_GT(broken, 0U);
   EXPECT_GT(whole, 600U);  // the other two row groups

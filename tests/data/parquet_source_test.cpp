@@ -17,23 +17,23 @@ using data_test::Folder;
 using data_test::make_parquet_rows;
 
 /// A document, a piece of one, or what is wrong with a record.
-struct Read {
+struct Row {
   std::string text;
   std::string broken;
   data::Position next;
   base::Hash128 hash;
   bool starts = true;
-  bool operator==(const Read&) const = default;
+  bool operator==(const Row&) const = default;
 };
 
-std::vector<Read> read_file(const std::string& path, const data::Position& from = {}) {
+std::vector<Row> read_file(const std::string& path, const data::Position& from = {}) {
   data::ReaderOptions options;
   options.hashes = true;
   options.pieces.limit_bytes = 300'000;
   options.accepts = [](std::string_view text) { return !text.ends_with("refused"); };
   data::DocumentReader reader(data::find_inputs({path}), options);
   if (from != data::Position()) reader.seek(from);
-  std::vector<Read> all;
+  std::vector<Row> all;
   data::Chunk chunk;
   while (reader.next(chunk)) {
     chunk.parse(
@@ -65,7 +65,7 @@ TEST(ParquetSource, GivesEveryRowWithItsNumber) {
   std::vector<std::string> good;
   std::size_t broken = 0;
   std::size_t refused = 0;
-  for (const Read& each : read) {
+  for (const Row& each : read) {
     if (each.broken.empty()) {
       if (each.starts) good.emplace_back();
       good.back() += each.text;
@@ -104,8 +104,7 @@ TEST(ParquetSource, GoesOnBehindEveryRecordAndPiece) {
     in_pieces += in_piece ? 1 : 0;
     if (!in_piece && i % 37 != 0) continue;
     const auto rest = read_file(path, read[i - 1].next);
-    EXPECT_TRUE(rest ==
-                std::vector<Read>(read.begin() + static_cast<std::ptrdiff_t>(i), read.end()))
+    EXPECT_TRUE(rest == std::vector<Row>(read.begin() + static_cast<std::ptrdiff_t>(i), read.end()))
         << "from " << i;
   }
   EXPECT_EQ(in_pieces, 8U);  // two rows of five pieces
@@ -121,7 +120,7 @@ TEST(ParquetSource, PassesOverRowGroupsWithoutReadingThem) {
   std::fill(made.file.begin() + 4, made.file.begin() + std::ssize(made.file) / 2, '\xff');
   folder.write("a.parquet", made.file);
   EXPECT_TRUE(read_file(path, read[from].next) ==
-              std::vector<Read>(read.begin() + static_cast<std::ptrdiff_t>(from) + 1, read.end()));
+              std::vector<Row>(read.begin() + static_cast<std::ptrdiff_t>(from) + 1, read.end()));
 }
 
 TEST(ParquetSource, RefusesPagesThatTheFooterDeniesWhereThreadsReadThem) {

@@ -25,10 +25,10 @@ INSTANTIATE_TEST_SUITE_P(, DropoutOnBackends,
                                          Subject{Device::kCpu, DType::kBf16}),
                          [](const auto& suite) { return name_of(suite.param); });
 
-constexpr std::int64_t kWidths[] = {1, 7, 15, 16, 17, 33, 97};
+constexpr std::int64_t kMaskWidths[] = {1, 7, 15, 16, 17, 33, 97};
 
 TEST_P(DropoutOnBackends, OfTheEmbedding) {
-  for (const std::int64_t channels : kWidths) {
+  for (const std::int64_t channels : kMaskWidths) {
     SCOPED_TRACE(channels);
     check(Embed{3, 5, channels, 11, 2});
     check(EmbedBackward{3, 5, channels});
@@ -37,7 +37,7 @@ TEST_P(DropoutOnBackends, OfTheEmbedding) {
 }
 
 TEST_P(DropoutOnBackends, OfTheBranchThatLayerNormAdds) {
-  for (const std::int64_t channels : kWidths) {
+  for (const std::int64_t channels : kMaskWidths) {
     SCOPED_TRACE(channels);
     check(LayerNorm{5, channels});
     check(LayerNorm{3, channels, true, true});

@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/helpers.h"
+#include "kernels/cpu/products_testing.h"
 
 namespace kernels::cpu {
 namespace {
@@ -16,18 +16,12 @@ using base::DType;
 using test::Draw;
 using test::Tensor;
 
-struct Sizes {
-  std::int64_t m;
-  std::int64_t k;
-  std::int64_t n;
-};
-
 /// One and primes; one below, at and above the sizes at which products are cut.
-constexpr std::array kSizes = {Sizes{1, 1, 1},    Sizes{2, 3, 5},      Sizes{7, 17, 31},
-                               Sizes{5, 64, 65},  Sizes{95, 255, 33},  Sizes{97, 257, 257},
-                               Sizes{96, 16, 64}, Sizes{130, 300, 40}, Sizes{3, 520, 300},
-                               Sizes{16, 64, 96}, Sizes{33, 800, 64},  Sizes{70, 32, 800},
-                               Sizes{12, 30, 32}, Sizes{23, 769, 48},  Sizes{400, 9, 330}};
+constexpr std::array kProductSizes = {Sizes{1, 1, 1},    Sizes{2, 3, 5},      Sizes{7, 17, 31},
+                                      Sizes{5, 64, 65},  Sizes{95, 255, 33},  Sizes{97, 257, 257},
+                                      Sizes{96, 16, 64}, Sizes{130, 300, 40}, Sizes{3, 520, 300},
+                                      Sizes{16, 64, 96}, Sizes{33, 800, 64},  Sizes{70, 32, 800},
+                                      Sizes{12, 30, 32}, Sizes{23, 769, 48},  Sizes{400, 9, 330}};
 
 class Matmul : public testing::TestWithParam<DType> {
  protected:
@@ -105,7 +99,7 @@ INSTANTIATE_TEST_SUITE_P(, Matmul, testing::Values(DType::kF32, DType::kBf16),
 
 TEST_P(Matmul, MultipliesByPackedWeightsOfEitherOrder) {
   for (const auto& products : products_) {
-    for (const Sizes& s : kSizes) {
+    for (const Sizes& s : kProductSizes) {
       SCOPED_TRACE(testing::Message()
                    << products->description() << " " << s.m << " " << s.k << " " << s.n);
       Draw draw(GetParam());
@@ -146,7 +140,7 @@ TEST_P(Matmul, MultipliesByPackedWeightsOfEitherOrder) {
 
 TEST_P(Matmul, AddsTransposedProducts) {
   for (const auto& products : products_) {
-    for (const Sizes& s : kSizes) {
+    for (const Sizes& s : kProductSizes) {
       SCOPED_TRACE(testing::Message()
                    << products->description() << " " << s.m << " " << s.k << " " << s.n);
       Draw draw(GetParam());
@@ -207,14 +201,6 @@ TEST_P(Matmul, SumsThatAreLongEnoughToBeSliced) {
       expect_product(c, nullptr, product, nullptr, s);
     }
   }
-}
-
-double gelu(double z) {
-  return z / (1 + std::exp(-1.5957691216057308 * (z + 0.044715 * z * z * z)));
-}
-double gelu_slope(double z) {
-  const double gate = 1 / (1 + std::exp(-1.5957691216057308 * (z + 0.044715 * z * z * z)));
-  return gate + z * gate * (1 - gate) * 1.5957691216057308 * (1 + 3 * 0.044715 * z * z);
 }
 
 TEST_P(Matmul, AppliesGeluAndItsGradient) {

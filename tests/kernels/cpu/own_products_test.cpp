@@ -10,7 +10,7 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/matmul.h"
-#include "kernels/helpers.h"
+#include "kernels/cpu/products_testing.h"
 
 namespace kernels::cpu {
 namespace {
@@ -20,12 +20,6 @@ using base::DType;
 using base::View;
 using test::Draw;
 using test::Tensor;
-
-struct Sizes {
-  std::int64_t m;
-  std::int64_t k;
-  std::int64_t n;
-};
 
 /// One and primes; one below, at and above what tiles, panels, pieces and blocks are cut at.
 constexpr std::array kSizes = {Sizes{1, 1, 1},     Sizes{3, 5, 2},     Sizes{12, 256, 32},
@@ -43,11 +37,6 @@ struct Packed {
   base::Arena arena;
   std::byte* data = nullptr;
 };
-
-double gelu(double x) {
-  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-}
-double gelu_slope(double x) { return (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5; }
 
 class OwnProducts : public testing::TestWithParam<DType> {
  protected:
