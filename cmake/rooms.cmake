@@ -22,7 +22,8 @@ endfunction()
 # start takes longer than most cases, the executable is one ctest test. A second call with the same
 # name registers the same cases once more (another PREFIX and ENVIRONMENT). NEEDS_BINARY: the cases
 # run the gpt2 program itself, whose path is the macro GPT2_BINARY. The target fast_tests builds what
-# the label fast needs.
+# the label fast needs. Where a folder sets GPT2_TESTS_HAVE_LOOPS its tests are optimised under the
+# sanitizers as well.
 add_custom_target(fast_tests)
 function(gpt2_test name)
   cmake_parse_arguments(TEST "NEEDS_BINARY" "LABEL;PREFIX;TIMEOUT" "SOURCES;LINKS;ENVIRONMENT" ${ARGN})
@@ -36,6 +37,9 @@ function(gpt2_test name)
     target_link_libraries(${name} PRIVATE gpt2_options ${TEST_LINKS} GTest::gmock GTest::gtest_main)
     # Tests are compiled once and run once: -O3 would take longer than it saves.
     target_compile_options(${name} PRIVATE -O1)
+    if(GPT2_SANITIZE AND NOT GPT2_TESTS_HAVE_LOOPS)
+      target_compile_options(${name} PRIVATE -O0)
+    endif()
     set_target_properties(${name} PROPERTIES GPT2_IS_TEST ON)
     if(TEST_NEEDS_BINARY)
       target_compile_definitions(${name} PRIVATE GPT2_BINARY="$<TARGET_FILE:gpt2>")

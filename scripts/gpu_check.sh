@@ -50,14 +50,15 @@ find_cublas() {
 build() {
   local flags=(-std=c++20 -O3 -lineinfo --expt-relaxed-constexpr -Isrc -Itests/kernels/cuda "-I$cublas_include"
     -gencode "arch=compute_90a,code=sm_90a" -Xptxas -v)
-  printf '%s\0' src/kernels/cuda/*.cu tests/kernels/cuda/*.cu tests/kernels/cuda/check_main.cpp \
+  local sources=(src/kernels/cuda/*.cu src/kernels/cuda/{products,queue,uploads}.cpp)
+  printf '%s\0' "${sources[@]}" tests/kernels/cuda/*.cu tests/kernels/cuda/check_main.cpp \
     bench/cuda/*.cu |
     xargs -0 -P "$cores" -I{} sh -c \
       'o=$1/$(basename "$2").o; f=$2; shift 2; nvcc "$@" -x cu -c "$f" -o "$o"' sh "$work" {} \
       "${flags[@]}" || return 1
   local link=("$cublas_library" -Xlinker "-rpath=$(dirname "$cublas_library")")
   local kernels=()
-  for file in src/kernels/cuda/*.cu; do kernels+=("$work/$(basename "$file").o"); done
+  for file in "${sources[@]}"; do kernels+=("$work/$(basename "$file").o"); done
   nvcc -o "$work/cuda_check" "${kernels[@]}" "$work"/*_check.cu.o "$work/check_main.cpp.o" \
     "${link[@]}" &&
     nvcc -o "$work/cuda_bench" "${kernels[@]}" "$work/cuda_bench.cu.o" "${link[@]}"

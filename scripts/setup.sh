@@ -11,10 +11,10 @@ packages=(
   libcurl4-openssl-dev libssl-dev
   librsvg2-dev pkg-config                                  # loss.png
   libgtest-dev libgmock-dev libbenchmark-dev clang-format  # what its tests link and call
-  clang libclang-rt-14-dev                                 # what fuzz targets are built with
 )
 if [[ "${1:-}" == --all ]]; then
-  packages+=(clang-tidy chromium)
+  packages+=(clang libclang-rt-14-dev  # what fuzz targets are built with
+    clang-tidy chromium)
 elif [[ $# -gt 0 ]]; then
   echo "usage: scripts/setup.sh [--all]" >&2
   exit 2

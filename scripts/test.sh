@@ -25,10 +25,11 @@ fi
 jobs=$(nproc)
 say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 
-# build PRESET [TARGET]: one line a step only on a terminal.
+# build PRESET [TARGET [FLAG...]]: one line a step only on a terminal.
 build() {
   local preset=$1 target=${2:-all}
-  cmake --preset "$preset" >"build/$preset.configure.log" 2>&1 || {
+  shift 2
+  cmake --preset "$preset" "$@" >"build/$preset.configure.log" 2>&1 || {
     cat "build/$preset.configure.log"
     return 1
   }
@@ -50,7 +51,7 @@ mkdir -p build
 say "building debug"
 build debug "$debug_target"
 say "building release"
-build release
+build release all -DGPT2_CUDA_CHECK=ON  # with nvcc: the CUDA backend compiles and links
 
 # Debug first and summed up in one line, so that the last summary, release's, is the only one: it
 # covers the most tests. A failure in debug still fails the whole.

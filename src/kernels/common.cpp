@@ -205,6 +205,22 @@ double Backend::squared_norm(ConstView values) {
   return do_squared_norm(values);
 }
 
+double Backend::squared_norm(std::span<const ConstView> tensors) {
+  double bytes = 0;
+  for (const ConstView& values : tensors) {
+    base::require_type("squared_norm", "tensors", values, DType::kF32);
+    bytes += bytes_of({values});
+  }
+  const Timed timed(*this, "squared_norm", {.bytes = bytes});
+  return do_squared_norm(tensors);
+}
+
+double Backend::do_squared_norm(std::span<const ConstView> tensors) {
+  double total = 0;
+  for (const ConstView& values : tensors) total += do_squared_norm(values);
+  return total;
+}
+
 double Backend::do_squared_norm(ConstView values) {
   const float* data = values.f32();
   const std::int64_t blocks = (values.elements() + kBlock - 1) / kBlock;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <utility>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -413,25 +414,58 @@ void check_head(const Check& check, DType compute_type, const ConstView& losses,
 
 }  // namespace
 
-double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                          ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
-                          const LossOptions& options) {
-  const Check check("head_loss");
+namespace {
+
+/// Of head_loss().
+Work cost_of_head(const Backend& backend, const View& dx, const View& dwte, const ConstView& x,
+                  const PackedWeight& wte, std::int64_t vocab, Gradient gradient) {
+  return {.flops = (dwte.empty() ? 2 : 3) * product_flops(x.dim(0), wte.inputs, vocab),
+          .bytes = bytes_of({dx, dwte, read_first(dwte, gradient), x}) +
+                   Timed::copies_bytes(backend, wte, /*both=*/true)};
+}
+
+}  // namespace
+
+void Backend::check_head_loss(std::string_view operation, View losses, View dx, View dwte,
+                              ConstView x, const PackedWeight& wte, ConstView targets,
+                              std::int64_t vocab, const LossOptions& options) const {
+  const Check check(operation);
   if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1)) {
-    fail("head_loss: label_smoothing: expected 0 to 1, got {}", options.label_smoothing);
+    fail("{}: label_smoothing: expected 0 to 1, got {}", operation, options.label_smoothing);
   }
-  check_trains("head_loss", weight_format_);
+  check_trains(operation, weight_format_);
   check_head(check, compute_type_, losses, x, wte, targets, vocab);
   check.backward_copy("wte", *this, wte);
   check.tensor("dx", dx, compute_type_, x.shape());
   if (!dwte.empty()) check.tensor("dwte", dwte, DType::kF32, {wte.outputs, wte.inputs});
-  const Timed timed(*this, "head_loss",
-                    {.flops = (dwte.empty() ? 2 : 3) * product_flops(x.dim(0), wte.inputs, vocab),
-                     .bytes = bytes_of({dx, dwte, read_first(dwte, gradient), x}) +
-                              Timed::copies_bytes(*this, wte, /*both=*/true)},
+}
+
+double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
+                          ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
+                          const LossOptions& options) {
+  check_head_loss("head_loss", losses, dx, dwte, x, wte, targets, vocab, options);
+  const Timed timed(*this, "head_loss", cost_of_head(*this, dx, dwte, x, wte, vocab, gradient),
                     &wte);
   return do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient, options);
 }
+
+void Backend::queue_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
+                              ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
+                              const LossOptions& options) {
+  check_head_loss("queue_head_loss", losses, dx, dwte, x, wte, targets, vocab, options);
+  const Timed timed(*this, "head_loss", cost_of_head(*this, dx, dwte, x, wte, vocab, gradient),
+                    &wte);
+  do_queue_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient, options);
+}
+
+void Backend::do_queue_head_loss(View losses, View dx, View dwte, ConstView x,
+                                 const PackedWeight& wte, ConstView targets, std::int64_t vocab,
+                                 float scale, Gradient gradient, const LossOptions& options) {
+  queued_.push_back(
+      do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient, options));
+}
+
+std::vector<double> Backend::do_take_losses() { return std::exchange(queued_, {}); }
 
 double Backend::head_loss_forward(View losses, ConstView x, const PackedWeight& wte,
                                   ConstView targets, std::int64_t vocab) {

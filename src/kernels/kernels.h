@@ -203,6 +203,26 @@ class Backend {
   virtual base::MemorySource* memory() { return nullptr; }
   /// Waits for what operations have begun: afterwards host code may read what they wrote.
   virtual void finish() {}
+  /// What a device measured and chose between so far, as text that use_choices() takes: with the
+  /// same choices sums have the same order. Empty where nothing is chosen.
+  virtual std::string choices() const { return {}; }
+  /// Takes them, before the first operation. Returns why they are of no use here, empty where they
+  /// are.
+  virtual std::string use_choices(const std::string& /*text*/) { return {}; }
+  /// Calls work(), a pass that comes again with the same number: a device that is given the same
+  /// operations on the same memory as the last time may run them as one. Where they differ, and on
+  /// the processor, nothing is special. Passes do not nest.
+  template <class Work>
+  void repeat(int number, Work&& work) {
+    do_begin_pass(number);
+    try {
+      work();
+      do_end_pass();
+    } catch (...) {
+      do_drop_pass();
+      throw;
+    }
+  }
 
   /// From now on adds up what each operation costs, from nothing. Some 100 ns a call; a device is
   /// waited for after each, so that a step takes longer than without.
@@ -346,6 +366,13 @@ class Backend {
   double head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                    ConstView targets, std::int64_t vocab, float scale,
                    Gradient gradient = Gradient::kAdd, const LossOptions& options = {});
+  /// As head_loss(), but for the result, which take_losses() gives: a device is not waited for.
+  /// What is in `losses` afterwards is not said.
+  void queue_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
+                       ConstView targets, std::int64_t vocab, float scale,
+                       Gradient gradient = Gradient::kAdd, const LossOptions& options = {});
+  /// What queue_head_loss() came to since the last call, in order; waits for it.
+  std::vector<double> take_losses() { return do_take_losses(); }
   /// The same without gradients.
   double head_loss_forward(View losses, ConstView x, const PackedWeight& wte, ConstView targets,
                            std::int64_t vocab);
@@ -356,6 +383,8 @@ class Backend {
 
   /// Sum of the squares of an f32 tensor, in f64 and a fixed order.
   double squared_norm(ConstView values);
+  /// The sum of several, in their order: a device is waited for once.
+  double squared_norm(std::span<const ConstView> tensors);
   /// One AdamW step as PyTorch's: g = grad * gradient_scale; m = b1 m + (1-b1) g;
   /// v = b2 v + (1-b2) g^2; p -= lr * weight_decay * p;
   /// p -= lr * (m / (1-b1^step)) / (sqrt(v / (1-b2^step)) + epsilon).
@@ -387,6 +416,13 @@ class Backend {
       : compute_type_(compute_type), weight_format_(weight_format) {}
 
  private:
+  void check_head_loss(std::string_view operation, View losses, View dx, View dwte, ConstView x,
+                       const PackedWeight& wte, ConstView targets, std::int64_t vocab,
+                       const LossOptions& options) const;
+
+  virtual void do_begin_pass(int /*number*/) {}
+  virtual void do_end_pass() {}
+  virtual void do_drop_pass() noexcept {}
   virtual std::size_t do_workspace_bytes(std::int64_t rows, std::int64_t context,
                                          std::int64_t channels, std::int64_t heads,
                                          std::int64_t padded_vocab, bool training) const = 0;
@@ -429,10 +465,15 @@ class Backend {
   virtual double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                               ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
                               const LossOptions& options) = 0;
+  virtual void do_queue_head_loss(View losses, View dx, View dwte, ConstView x,
+                                  const PackedWeight& wte, ConstView targets, std::int64_t vocab,
+                                  float scale, Gradient gradient, const LossOptions& options);
+  virtual std::vector<double> do_take_losses();
   virtual void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                               std::int64_t vocab) = 0;
   virtual void do_fill_zero(View out);
   virtual double do_squared_norm(ConstView values);
+  virtual double do_squared_norm(std::span<const ConstView> tensors);
   /// Of one of the blocks that do_squared_norm() adds up, on the calling thread.
   virtual double do_sum_of_squares(const float* values, std::int64_t count) const;
   virtual void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
@@ -446,6 +487,7 @@ class Backend {
   DType compute_type_;
   WeightFormat weight_format_;
   std::vector<double> block_sums_;  // squared_norm's
+  std::vector<double> queued_;      // losses that wait to be taken
   std::vector<OperationTotals> profile_;
   bool profiling_ = false;
   base::Clock clock_ = base::Clock::kWall;

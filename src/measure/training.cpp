@@ -98,8 +98,9 @@ Training measure_training(const TrainingOptions& options, const OnStep& on_step)
   const auto step = [&] {
     model.zero_gradients();
     for (std::int64_t i = 0; i < options.accumulation; ++i) {
-      model.forward_backward(ids, targets, scale);
+      model.queue_forward_backward(ids, targets, scale);
     }
+    (void)model.take_losses();
     const double norm = model.gradient_norm();
     const kernels::AdamW hyper{
         .learning_rate = kLearningRate,

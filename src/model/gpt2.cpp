@@ -250,44 +250,76 @@ void Gpt2::zero_gradients() {
   state_->gradients_begin_anew = true;
 }
 
+namespace {
+
+/// Numbers of passes that come again. A step's first micro-batch overwrites gradients, and of the
+/// others every second one is a pass of its own: a device reads the ids of one while those of the
+/// next are made.
+enum PassNumber { kFirstMicroBatch, kEvenMicroBatch, kOddMicroBatch };
+
+}  // namespace
+
 double Gpt2::forward_backward(std::span<const std::int32_t> ids,
                               std::span<const std::int32_t> targets, float scale,
-                              const StepRows& step_rows) {
+                              const StepRows& rows) {
+  double loss = 0;
+  state_->micro_batch(ids, targets, scale, rows, &loss);
+  return loss;
+}
+
+void Gpt2::queue_forward_backward(std::span<const std::int32_t> ids,
+                                  std::span<const std::int32_t> targets, float scale,
+                                  const StepRows& rows) {
   State& s = *state_;
-  Backend& k = *s.backend;
-  if (!s.gradients) gradients();  // fails
-  ParameterSet& g = *s.gradients;
-  const Activations& a = s.training.forward;
-  const BackwardBuffers& d = s.training.backward;
-  const std::int64_t rows = s.training.batch * s.training.length;
+  s.odd_micro_batch = !s.odd_micro_batch;
+  const int number = s.gradients_begin_anew ? kFirstMicroBatch
+                     : s.odd_micro_batch    ? kOddMicroBatch
+                                            : kEvenMicroBatch;
+  s.backend->repeat(number, [&] { s.micro_batch(ids, targets, scale, rows, nullptr); });
+}
+
+/// The loss is queued where nobody asks for it.
+void Gpt2::State::micro_batch(std::span<const std::int32_t> ids,
+                              std::span<const std::int32_t> targets, float scale,
+                              const StepRows& step_rows, double* loss) {
+  Backend& k = *backend;
+  if (!gradients) base::fail("gradients: prepare_training() was not called");
+  ParameterSet& g = *gradients;
+  const Activations& a = training.forward;
+  const BackwardBuffers& d = training.backward;
+  const std::int64_t rows = training.batch * training.length;
+  const Config& config = parameters.config();
   check_count("ids", ids.size(), rows);
   check_count("targets", targets.size(), rows);
-  check_ids("id", ids, 0, config().vocab_size);
-  check_ids("target", targets, kernels::kIgnoredTarget, config().vocab_size);
+  check_ids("id", ids, 0, config.vocab_size);
+  check_ids("target", targets, kernels::kIgnoredTarget, config.vocab_size);
 
   // The first products of a step overwrite; what is too small to matter is zeroed.
-  const Gradient gradient = s.gradients_begin_anew ? Gradient::kOverwrite : Gradient::kAdd;
+  const Gradient gradient = gradients_begin_anew ? Gradient::kOverwrite : Gradient::kAdd;
   if (gradient == Gradient::kOverwrite) {
     for (std::size_t i = 0; i < g.size(); ++i) {
       if (g.info(i).packed < 0 && !g.view(i).empty()) k.fill_zero(g.view(i));
     }
-    s.gradients_begin_anew = false;
+    gradients_begin_anew = false;
   }
-  const Masks masks(s.regularization, step_rows);
+  const Masks masks(regularization, step_rows);
   const Dropout last_branch = masks.mlp_branch(g.blocks.size() - 1);
-  s.blocks_forward(a, ids_view(ids), s.training.length, masks);
-  const ConstView normed = s.final_norm(a, 0, 0, rows, last_branch);  // (N, C)
-  const double loss =
-      k.head_loss(a.losses, d.dnormed, g.wte, normed, s.copies[0], ids_view(targets),
-                  config().vocab_size, scale, gradient, s.regularization.loss);
+  blocks_forward(a, ids_view(ids), training.length, masks);
+  const ConstView normed = final_norm(a, 0, 0, rows, last_branch);  // (N, C)
+  if (loss != nullptr) {
+    *loss = k.head_loss(a.losses, d.dnormed, g.wte, normed, copies[0], ids_view(targets),
+                        config.vocab_size, scale, gradient, regularization.loss);
+  } else {
+    k.queue_head_loss(a.losses, d.dnormed, g.wte, normed, copies[0], ids_view(targets),
+                      config.vocab_size, scale, gradient, regularization.loss);
+  }
   k.fill_zero(d.dres);
   k.add_layernorm_backward(d.dres, d.dres_copy, g.lnf_weight, g.lnf_bias, d.dnormed, a.res, a.mean,
-                           a.rstd, s.parameters.lnf_weight, last_branch);
-  s.blocks_backward(gradient, masks);
-  if (s.lowest_place == 0) {
-    k.embed_backward(g.wte, g.wpe, d.dres, ids_view(ids), s.training.length, masks.embedding());
+                           a.rstd, parameters.lnf_weight, last_branch);
+  blocks_backward(gradient, masks);
+  if (lowest_place == 0) {
+    k.embed_backward(g.wte, g.wpe, d.dres, ids_view(ids), training.length, masks.embedding());
   }
-  return loss;
 }
 
 void Gpt2::State::blocks_backward(Gradient gradient, const Masks& masks) {
@@ -392,11 +424,12 @@ void Gpt2::exchange_parameters(ParameterSet& other) {
 
 double Gpt2::gradient_norm() {
   const ParameterSet& g = gradients();
-  double sum = 0;
+  std::vector<ConstView>& views = state_->gradient_views;
+  views.clear();
   for (std::size_t i = 0; i < g.size(); ++i) {
-    if (!g.view(i).empty()) sum += backend().squared_norm(g.view(i));
+    if (!g.view(i).empty()) views.push_back(g.view(i));
   }
-  return std::sqrt(sum);
+  return std::sqrt(backend().squared_norm(views));
 }
 
 }  // namespace model

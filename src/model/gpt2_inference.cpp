@@ -3,6 +3,12 @@
 #include "model/gpt2_state.h"
 
 namespace model {
+namespace {
+
+/// Numbers of passes that come again, after training's.
+enum InferencePass { kEvaluation = 16, kPrompt, kOneToken, kTokensOfSeveral };
+
+}  // namespace
 
 void Gpt2::State::blocks_forward_cached(const Activations& a, ConstView ids,
                                         std::span<KvCache* const> caches,
@@ -48,8 +54,12 @@ double Gpt2::evaluate(std::span<const std::int32_t> ids, std::span<const std::in
   check_ids("id", ids, 0, config().vocab_size);
   check_ids("target", targets, kernels::kIgnoredTarget, config().vocab_size);
   const Activations& a = s.inference.use(config(), *s.backend, batch, length);
-  s.blocks_forward(a, ids_view(ids), length);
-  return s.scored_losses(a, targets, length, losses);
+  double sum = 0;
+  s.backend->repeat(kEvaluation, [&] {
+    s.blocks_forward(a, ids_view(ids), length);
+    sum = s.scored_losses(a, targets, length, losses);
+  });
+  return sum;
 }
 
 double Gpt2::State::scored_losses(const Activations& a, std::span<const std::int32_t> targets,
@@ -172,10 +182,12 @@ void Gpt2::decode(KvCache& cache, std::span<const std::int32_t> ids, std::span<f
   s.make_room(cache, length);
   const Activations& a = s.inference.use(config(), *s.backend, 1, length);
   KvCache* const caches[] = {&cache};
-  s.blocks_forward_cached(a, ids_view(ids), caches, {&length, 1});
-  cache.length_ += length;
-  s.backend->head_logits(floats_view(logits, {1, vocab}), s.final_norm(a, 0, length - 1, 1),
-                         s.copies[0], vocab);
+  s.backend->repeat(length == 1 ? kOneToken : kPrompt, [&] {
+    s.blocks_forward_cached(a, ids_view(ids), caches, {&length, 1});
+    cache.length_ += length;
+    s.backend->head_logits(floats_view(logits, {1, vocab}), s.final_norm(a, 0, length - 1, 1),
+                           s.copies[0], vocab);
+  });
 }
 
 void Gpt2::decode_batch(std::span<KvCache* const> caches, std::span<const std::int32_t> ids,
@@ -188,10 +200,12 @@ void Gpt2::decode_batch(std::span<KvCache* const> caches, std::span<const std::i
   for (KvCache* cache : caches) s.make_room(*cache, 1);
   const Activations& a = s.inference.use(config(), *s.backend, 1, count);
   s.ones.assign(caches.size(), 1);
-  s.blocks_forward_cached(a, ids_view(ids), caches, s.ones);
-  for (KvCache* cache : caches) ++cache->length_;
-  s.backend->head_logits(floats_view(logits, {count, vocab}), s.final_norm(a, 0, 0, count),
-                         s.copies[0], vocab);
+  s.backend->repeat(kTokensOfSeveral, [&] {
+    s.blocks_forward_cached(a, ids_view(ids), caches, s.ones);
+    for (KvCache* cache : caches) ++cache->length_;
+    s.backend->head_logits(floats_view(logits, {count, vocab}), s.final_norm(a, 0, 0, count),
+                           s.copies[0], vocab);
+  });
 }
 
 double Gpt2::evaluate_cached(std::span<KvCache* const> caches, std::span<const std::int64_t> counts,

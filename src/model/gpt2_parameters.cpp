@@ -83,7 +83,7 @@ Gpt2::Gpt2(Gpt2&&) noexcept = default;
 Gpt2& Gpt2::operator=(Gpt2&&) noexcept = default;
 
 const Config& Gpt2::config() const { return state_->config(); }
-kernels::Backend& Gpt2::backend() { return *state_->backend; }
+kernels::Backend& Gpt2::backend() const { return *state_->backend; }
 ParameterSet& Gpt2::parameters() {
   if (!state_->masters) base::fail("parameters: this model was made for inference only");
   return state_->parameters;

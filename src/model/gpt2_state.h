@@ -40,6 +40,8 @@ struct Gpt2::State {
   std::int64_t lowest_place = 0;              // of what is trained
   std::unique_ptr<ParameterSet> gradients;
   bool gradients_begin_anew = false;  // what they hold is void: read as zero
+  bool odd_micro_batch = false;       // of those that were queued
+  std::vector<ConstView> gradient_views;
   TrainingActivations training;
   Regularization regularization;
   InferenceActivations inference;
@@ -68,6 +70,8 @@ struct Gpt2::State {
   /// Checks a cache, and gives it room for `rows` more positions.
   void make_room(KvCache& cache, std::int64_t rows) const;
   void block(const Activations& a, std::size_t layer, const Masks& masks = {});
+  void micro_batch(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
+                   float scale, const StepRows& step_rows, double* loss);
   /// The blocks' gradients of a training pass, from the last block to the lowest that has any.
   void blocks_backward(kernels::Gradient gradient, const Masks& masks);
   /// Adds that branch and normalizes, for `count` rows from `first`. Gives (count, C) in A, the

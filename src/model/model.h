@@ -282,7 +282,7 @@ class Gpt2 {
   Gpt2& operator=(Gpt2&&) noexcept;
 
   const Config& config() const;
-  kernels::Backend& backend();
+  kernels::Backend& backend() const;
   /// The f32 masters: with adapters the weights without them, and the adapters. After writing to
   /// them call pack(). Throws Error where there are none (for_inference()).
   ParameterSet& parameters();
@@ -328,6 +328,13 @@ class Gpt2 {
   /// ids, targets: (B*T) i32, row-major (B, T). ids in [0, V), targets in [-1, V).
   double forward_backward(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
                           float scale, const StepRows& rows = {});
+  /// The same, but for the sum, which take_losses() gives: a device is not waited for, so that the
+  /// next micro-batch is made while it computes this one.
+  void queue_forward_backward(std::span<const std::int32_t> ids,
+                              std::span<const std::int32_t> targets, float scale,
+                              const StepRows& rows = {});
+  /// The sums of the micro-batches queued since the last call, in order.
+  std::vector<double> take_losses() { return backend().take_losses(); }
   /// One AdamW step on every parameter: weight decay only where ParameterInfo::decays. Refreshes
   /// the copies. `m`, `v`: the moments. `hyper.weight_decay` is the decaying parameters' value.
   /// `average`, where given, follows the new parameters.

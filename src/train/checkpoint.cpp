@@ -75,6 +75,7 @@ CheckpointState state_from(const Json& json, const base::Path& file) {
                           json["best"].at("val_loss").get<double>()};
   }
   state.spikes = spikes_from(json.at("spikes"));
+  state.products = json.at("choices").value("products", "");
   return state;
 }
 
@@ -90,6 +91,7 @@ Json state_to_json(const CheckpointState& state, const Json& checksums) {
   }
   json["config"] = config_to_json(state.config);
   json["choices"] = {{"backend", state.backend}, {"threads", state.threads}};
+  if (!state.products.empty()) json["choices"]["products"] = state.products;
   json["optimizer"] = state.optimizer;
   if (state.best) json["best"] = {{"step", state.best->step}, {"val_loss", state.best->loss}};
   json["spikes"] = to_json(state.spikes);

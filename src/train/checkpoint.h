@@ -36,6 +36,7 @@ struct CheckpointState {
   std::string optimizer = "adamw";  ///< as optimizer_names() has it
   std::optional<BestLoss> best = {};
   SpikeHistory spikes = {};
+  std::string products = {};  ///< Backend::choices()
 };
 
 /// One of the sets of values that a checkpoint keeps, under the name of its file without

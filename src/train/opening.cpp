@@ -316,6 +316,13 @@ void Trainer::State::build_model() {
                       state.backend, backend_description));
     }
   }
+  if (checkpoint && !state.products.empty()) {
+    const std::string trouble = model->backend().use_choices(state.products);
+    if (!trouble.empty()) {
+      notes.push_back("what the checkpoint's device chose between is measured anew (" + trouble +
+                      "): losses may differ in their last digits");
+    }
+  }
   if (finished) first_step = plan.steps;
   model->prepare_training(plan.micro_batch, plan.length, *options.recompute, regularization());
   const auto rows = static_cast<std::size_t>(plan.micro_batch * plan.length);

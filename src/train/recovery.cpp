@@ -40,6 +40,7 @@ CheckpointState Trainer::State::checkpoint_state(std::int64_t steps_done) const 
   state.optimizer = name_of(*options.optimizer);
   state.best = best;
   if (guard) state.spikes = guard->history();
+  state.products = model->backend().choices();
   return state;
 }
 

@@ -73,18 +73,23 @@ std::int64_t Trainer::State::count_targets() const {
 double Trainer::State::accumulate(std::int64_t step, std::int64_t targets_in_all) {
   const double mean = 1.0 / static_cast<double>(targets_in_all);
   model->zero_gradients();
-  double sum = 0;
+  std::vector<std::vector<data::LoaderState>> positions;
   for (std::int64_t i = 0; i < plan.accumulation; ++i) {
-    const std::vector<data::LoaderState> position = loader->state();
+    positions.push_back(loader->state());
     loader->next(inputs, targets);
     const model::StepRows rows{.step = step, .first_row = i * plan.micro_batch * plan.length};
-    const double loss = model->forward_backward(inputs, targets, static_cast<float>(mean), rows);
-    if (!std::isfinite(loss)) {
-      fail_not_finite(
-          step, "loss", loss,
-          fmt::format("micro-batch {} of {}, {}", i + 1, plan.accumulation, place(position, true)));
+    model->queue_forward_backward(inputs, targets, static_cast<float>(mean), rows);
+  }
+  // Read once a step: until here nothing has waited for a device.
+  const std::vector<double> sums = model->take_losses();
+  double sum = 0;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    if (!std::isfinite(sums[i])) {
+      fail_not_finite(step, "loss", sums[i],
+                      fmt::format("micro-batch {} of {}, {}", i + 1, plan.accumulation,
+                                  place(positions[i], true)));
     }
-    sum += loss;
+    sum += sums[i];
   }
   return sum / static_cast<double>(targets_in_all);
 }

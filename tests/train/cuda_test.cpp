@@ -1,8 +1,12 @@
 // Whole runs on the CUDA backend, whose kernels the host plays.
 
+#include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "expect_error.h"
+#include "train/checkpoint.h"
 #include "train/helpers.h"
 
 namespace train {
@@ -53,6 +57,24 @@ TEST_F(CudaRun, ResumesBitForBit) {
   again.resume = true;
   run_steps(again);
   EXPECT_EQ(numbers_of(folder_ / "stopped"), numbers_of(folder_ / "whole"));
+}
+
+TEST_F(CudaRun, KeepsWhatTheDeviceChose) {
+  run_steps(options("run"), 4);
+  const base::Path state = list_checkpoints(folder_ / "run").back().folder / "state.json";
+  const std::string products =
+      nlohmann::json::parse(base::read_file(state)).at("choices").at("products");
+  EXPECT_THAT(products, testing::StartsWith("plain loops\n"));
+  EXPECT_GT(std::count(products.begin(), products.end(), '\n'), 5);
+  Options o = options("run");
+  o.resume = true;
+  Trainer trainer(o);
+  trainer.run({});
+  const std::string after = trainer.model().backend().choices();
+  std::istringstream lines(products);
+  for (std::string line; std::getline(lines, line);) {
+    EXPECT_THAT(after, HasSubstr(line + "\n"));
+  }
 }
 
 TEST_F(CudaRun, GoesOnOnTheProcessor) {

@@ -1,21 +1,24 @@
 // The door's operations on a CUDA device: shapes to launches. No kernel text here, so that any
 // compiler takes it.
 //
-// Work is queued on one stream and waited for where a number comes back to the host: losses, norms,
-// logits. Tensors lie in memory that host and device share (SharedMemory); what only the device
-// uses lies in buffers that grow to the largest shape seen.
+// Work is queued and waited for where a number comes back to the host: losses, norms, logits.
+// Passes that come again are run as one (queue.h). Tensors lie in memory that host and device share
+// (SharedMemory); what only the device uses lies in buffers that grow to the largest shape seen.
 
 #include "kernels/cuda/backend.h"
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <type_traits>
+#include <utility>
 
 #include "base/error.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/queue.h"
 #include "kernels/dropout.h"
 
 namespace kernels {
@@ -24,6 +27,8 @@ namespace {
 
 /// Rows of logits that exist at a time.
 constexpr std::int64_t kHeadRows = 4096;
+/// Losses of micro-batches that wait to be taken.
+constexpr std::int64_t kMostLosses = 4096;
 /// What products want of the sizes of their matrices: rows of 16 bytes.
 constexpr std::int64_t kMultiple = 8;
 
@@ -51,7 +56,7 @@ class CudaBackend final : public Backend {
       : Backend(DType::kBf16, WeightFormat::kBf16),
         facts_(facts),
         memory_(index),
-        products_(stream_.get()) {}
+        products_(&queue_) {}
 
   std::string_view name() const override { return "cuda"; }
   std::string description() const override {
@@ -60,9 +65,20 @@ class CudaBackend final : public Backend {
   }
   base::MemorySource* memory() override { return &memory_; }
   void finish() override { gpu::synchronize(stream()); }
+  std::string choices() const override { return products_.text(); }
+  std::string use_choices(const std::string& text) override { return products_.use(text); }
 
  private:
-  Stream stream() const { return stream_.get(); }
+  Stream stream() { return &queue_; }
+
+  // ---- passes ---------------------------------------------------------------------------------
+
+  void do_begin_pass(int number) override {
+    queue_.begin_pass(number);
+    cached_calls_ = 0;
+  }
+  void do_end_pass() override { queue_.end_pass(); }
+  void do_drop_pass() noexcept override { queue_.drop_pass(); }
 
   // ---- memory ---------------------------------------------------------------------------------
 
@@ -75,7 +91,8 @@ class CudaBackend final : public Backend {
     std::int64_t bytes = Products::kWorkspaceBytes;
     bytes += std::min(rows, kHeadRows) * padded_vocab * 4;  // logits, of an evaluation
     bytes += 10 * rows * 4;                                 // ids, targets, losses, cached rows
-    bytes += widened * rows * (training ? 9 : 4) * 2;       // qkv, out, and their gradients
+    bytes += kMostLosses * 8;
+    bytes += widened * rows * (training ? 9 : 4) * 2;  // qkv, out, and their gradients
     if (training) {
       bytes += rows * heads * 4;  // delta
       bytes += static_cast<std::int64_t>(
@@ -94,6 +111,23 @@ class CudaBackend final : public Backend {
   const std::int32_t* on_device(Buffer& buffer, ConstView ids) {
     auto* copy = buffer.take<std::int32_t>(ids.elements());
     gpu::copy_bytes_in(copy, ids.data(), ids.bytes(), stream());
+    return copy;
+  }
+
+  /// Device memory and what it holds, so that the same is not copied again.
+  template <class T>
+  struct Mirror {
+    explicit Mirror(gpu::Queue& queue) : buffer(queue) {}
+    Buffer buffer;
+    std::vector<T> content;
+  };
+  template <class T>
+  const T* mirrored(Mirror<T>& mirror, const std::vector<T>& values) {
+    auto* copy = mirror.buffer.template take<T>(static_cast<std::int64_t>(values.size()));
+    if (mirror.content != values) {
+      gpu::copy_bytes_in(copy, values.data(), values.size() * sizeof(T), stream());
+      mirror.content = values;
+    }
     return copy;
   }
 
@@ -143,7 +177,8 @@ class CudaBackend final : public Backend {
   void do_embed_packed(View x, ConstView ids, ConstView positions, const PackedWeight& wte,
                        ConstView wpe) override {
     const std::int32_t* own_ids = on_device(ids_, ids);
-    cuda::embed_packed(x.f32(), own_ids, on_device(positions_, positions), bf16(wte.forward),
+    row_positions_.assign(positions.i32(), positions.i32() + positions.elements());
+    cuda::embed_packed(x.f32(), own_ids, mirrored(positions_, row_positions_), bf16(wte.forward),
                        wpe.f32(), to_int(x.dim(0)), to_int(x.dim(1)), stream());
   }
 
@@ -155,7 +190,9 @@ class CudaBackend final : public Backend {
       groups_.resize(static_cast<std::size_t>(2 * rows + 1));
       std::int32_t* order = groups_.data();
       std::int32_t* starts = order + rows;
-      groups.count = group_rows(order, starts, ids.i32(), to_int(rows), to_int(dwte.dim(0)));
+      (void)group_rows(order, starts, ids.i32(), to_int(rows), to_int(dwte.dim(0)));
+      // As many as there can be: how many there are is known to this batch alone.
+      groups.count = to_int(std::min(rows, dwte.dim(0)));
       auto* copy = id_groups_.take<std::int32_t>(2 * rows + 1);
       gpu::copy_bytes_in(copy, order, groups_.size() * sizeof(std::int32_t), stream());
       groups.order = copy;
@@ -362,21 +399,26 @@ class CudaBackend final : public Backend {
 
   void do_attention_cached(View out, ConstView qkv, std::span<const CacheRows> sequences) override {
     rows_.clear();
+    row_positions_.clear();
     for (const CacheRows& sequence : sequences) {
       for (std::int64_t row = 0; row < sequence.rows; ++row) {
         rows_.push_back({.keys = bf16(sequence.keys),
                          .values = bf16(sequence.values),
-                         .positions = to_int(sequence.keys.dim(1)),
-                         .position = to_int(sequence.position + row)});
+                         .positions = sequence.keys.dim(1)});
+        row_positions_.push_back(to_int(sequence.position + row));
       }
     }
     const int count = to_int(static_cast<std::int64_t>(rows_.size()));
     const int heads = to_int(sequences.front().keys.dim(0));
     const int head_size = to_int(sequences.front().keys.dim(2));
-    auto* cached = cached_.take<CachedRow>(count);
-    gpu::copy_bytes_in(cached, rows_.data(), rows_.size() * sizeof(CachedRow), stream());
-    append_to_caches(cached, bf16(qkv), count, heads, head_size, stream());
-    cuda::attention_cached(bf16(out), bf16(qkv), cached, count, heads, head_size, stream());
+    // A layer's caches stay where they are from token to token, and its positions are those of the
+    // layer before: in most passes nothing is copied here.
+    if (cached_calls_ == cached_.size()) cached_.emplace_back(queue_);
+    const CachedRow* cached = mirrored(cached_[cached_calls_++], rows_);
+    const std::int32_t* positions = mirrored(positions_, row_positions_);
+    append_to_caches(cached, positions, bf16(qkv), count, heads, head_size, stream());
+    cuda::attention_cached(bf16(out), bf16(qkv), cached, positions, count, heads, head_size,
+                           stream());
   }
 
   // ---- head and loss --------------------------------------------------------------------------
@@ -398,6 +440,52 @@ class CudaBackend final : public Backend {
   double do_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                       ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
                       const LossOptions& options) override {
+    const float* own_losses =
+        queue_losses(dx, dwte, x, wte, targets, vocab, scale, gradient, options);
+    auto* total = total_.take<double>(1);
+    sum_losses(total, own_losses, to_int(x.dim(0)), stream());
+    double sum = 0;
+    gpu::copy_bytes_out(losses.data(), own_losses, losses.bytes(), stream());
+    gpu::copy_bytes_out(&sum, total, sizeof sum, stream());
+    return sum;
+  }
+
+  /// The sum goes to the end of a list on the device, whose length stands there too: what is queued
+  /// is the same for every micro-batch.
+  void do_queue_head_loss(View /*losses*/, View dx, View dwte, ConstView x, const PackedWeight& wte,
+                          ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
+                          const LossOptions& options) override {
+    if (queued_losses_ == kMostLosses) fetch_losses();
+    const float* own_losses =
+        queue_losses(dx, dwte, x, wte, targets, vocab, scale, gradient, options);
+    append_loss(loss_list(), own_losses, to_int(x.dim(0)), stream());
+    ++queued_losses_;
+  }
+  std::vector<double> do_take_losses() override {
+    fetch_losses();
+    return std::exchange(losses_taken_, {});
+  }
+  LossList loss_list() {
+    const bool made = loss_sums_.empty();
+    LossList list{.sums = loss_sums_.take<double>(kMostLosses), .count = loss_count_.take<int>(1)};
+    if (made) gpu::fill_bytes(list.count, 0, sizeof(int), stream());
+    return list;
+  }
+  void fetch_losses() {
+    if (queued_losses_ == 0) return;
+    const LossList list = loss_list();
+    const std::size_t before = losses_taken_.size();
+    losses_taken_.resize(before + static_cast<std::size_t>(queued_losses_));
+    gpu::copy_bytes_out(losses_taken_.data() + before, list.sums,
+                        static_cast<std::size_t>(queued_losses_) * sizeof(double), stream());
+    gpu::fill_bytes(list.count, 0, sizeof(int), stream());
+    queued_losses_ = 0;
+  }
+
+  /// Queues the losses and gradients of head_loss(); where the losses will be.
+  const float* queue_losses(View dx, View dwte, ConstView x, const PackedWeight& wte,
+                            ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
+                            const LossOptions& options) {
     const std::int64_t rows = x.dim(0);
     const std::int32_t* own_targets = on_device(targets_, targets);
     auto* own_losses = losses_.take<float>(rows);
@@ -426,12 +514,7 @@ class CudaBackend final : public Backend {
                 .accumulate = first > 0 || gradient == Gradient::kAdd},
                dwte.data(), logits, bf16(x) + first * wte.inputs);
     }
-    auto* total = total_.take<double>(1);
-    sum_losses(total, own_losses, to_int(rows), false, stream());
-    double sum = 0;
-    gpu::copy_bytes_out(losses.data(), own_losses, losses.bytes(), stream());
-    gpu::copy_bytes_out(&sum, total, sizeof sum, stream());
-    return sum;
+    return own_losses;
   }
 
   void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
@@ -455,12 +538,18 @@ class CudaBackend final : public Backend {
 
   // ---- optimizer ------------------------------------------------------------------------------
 
-  double do_squared_norm(ConstView values) override {
-    auto* result = total_.take<double>(1);
-    cuda::squared_norm(result, values.f32(), static_cast<std::size_t>(values.elements()),
-                       norm_blocks_.take<double>(kNormBlocks), stream());
+  double do_squared_norm(ConstView values) override { return do_squared_norm({&values, 1}); }
+  double do_squared_norm(std::span<const ConstView> tensors) override {
+    auto* results = total_.take<double>(static_cast<std::int64_t>(tensors.size()));
+    auto* scratch = norm_blocks_.take<double>(kNormBlocks);
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      cuda::squared_norm(results + i, tensors[i].f32(),
+                         static_cast<std::size_t>(tensors[i].elements()), scratch, stream());
+    }
+    std::vector<double> squares(tensors.size());
+    gpu::copy_bytes_out(squares.data(), results, squares.size() * sizeof(double), stream());
     double sum = 0;
-    gpu::copy_bytes_out(&sum, result, sizeof sum, stream());
+    for (const double square : squares) sum += square;
     return sum;
   }
 
@@ -563,15 +652,24 @@ class CudaBackend final : public Backend {
 
   gpu::DeviceFacts facts_;
   SharedMemory memory_;
-  OwnStream stream_;
+  gpu::Queue queue_;
   Products products_;
   std::vector<std::int32_t> groups_;  // rows by their ids, on the host
   std::vector<CachedRow> rows_;
-  Buffer ids_, positions_, targets_, id_groups_, cached_;
-  Buffer losses_, total_, norm_blocks_, logits_;
-  Buffer scratch_, bias_, pre_, delta_;
-  Buffer wide_qkv_, wide_out_, wide_dout_, wide_dqkv_;  // of heads that are no kernel's size
-  Buffer factor_, thin_, sums_, update_, gram_;         // of adapters and Muon
+  std::vector<std::int32_t> row_positions_;
+  Mirror<std::int32_t> positions_{queue_};
+  std::deque<Mirror<CachedRow>> cached_;  // by the number of the call in its pass
+  std::size_t cached_calls_ = 0;
+  std::vector<double> losses_taken_;
+  std::int64_t queued_losses_ = 0;
+  Buffer ids_{queue_}, targets_{queue_}, id_groups_{queue_};
+  Buffer losses_{queue_}, loss_sums_{queue_}, loss_count_{queue_}, total_{queue_};
+  Buffer norm_blocks_{queue_}, logits_{queue_};
+  Buffer scratch_{queue_}, bias_{queue_}, pre_{queue_}, delta_{queue_};
+  // of heads that are no kernel's size
+  Buffer wide_qkv_{queue_}, wide_out_{queue_}, wide_dout_{queue_}, wide_dqkv_{queue_};
+  // of adapters and Muon
+  Buffer factor_{queue_}, thin_{queue_}, sums_{queue_}, update_{queue_}, gram_{queue_};
 };
 
 }  // namespace

@@ -49,14 +49,15 @@ __global__ void __launch_bounds__(kThreads)
 
 /// A row's keys and values go to its place in its sequence's caches, eight channels a thread.
 __global__ void __launch_bounds__(kThreads)
-    append_rows(const CachedRow* cached, const Bf16* qkv, int heads, int head_size) {
+    append_rows(const CachedRow* cached, const std::int32_t* positions, const Bf16* qkv, int heads,
+                int head_size) {
   const std::size_t n = blockIdx.x;
   const CachedRow row = cached[n];
   const int channels = heads * head_size;
   const Bf16* from = qkv + n * 3 * channels;
   for (int c = static_cast<int>(threadIdx.x) * 8; c < channels; c += kThreads * 8) {
     const std::size_t head = static_cast<std::size_t>(c / head_size) * row.positions;
-    const std::size_t to = (head + row.position) * head_size + c % head_size;
+    const std::size_t to = (head + positions[n]) * head_size + c % head_size;
     *reinterpret_cast<uint4*>(row.keys + to) = *reinterpret_cast<const uint4*>(from + channels + c);
     *reinterpret_cast<uint4*>(row.values + to) =
         *reinterpret_cast<const uint4*>(from + 2 * channels + c);
@@ -68,7 +69,8 @@ __global__ void __launch_bounds__(kThreads)
 /// sees; they are joined in a fixed order at the end.
 template <int kLanes>
 __global__ void __launch_bounds__(kThreads)
-    cached_heads(Bf16* out, const Bf16* qkv, const CachedRow* cached, int heads, int head_size) {
+    cached_heads(Bf16* out, const Bf16* qkv, const CachedRow* cached, const std::int32_t* positions,
+                 int heads, int head_size) {
   constexpr int kGroups = kThreads / kLanes;  // keys at once
   GPU_SHARED(tops, float[kGroups]);
   GPU_SHARED(sums, float[kGroups]);
@@ -76,7 +78,7 @@ __global__ void __launch_bounds__(kThreads)
   const std::size_t n = blockIdx.x;
   const int h = static_cast<int>(blockIdx.y);
   const CachedRow row = cached[n];
-  const int length = row.position + 1;
+  const int length = positions[n] + 1;
   const int group = static_cast<int>(threadIdx.x) / kLanes;
   const int d = static_cast<int>(threadIdx.x) % kLanes * 8;
   const bool has_channels = d < head_size;
@@ -166,17 +168,18 @@ template void decode_linear(float*, const Bf16*, const Bf16*, const float*, bool
 template void decode_linear(Bf16*, const Bf16*, const Bf16*, const float*, bool, int, int, int,
                             Stream);
 
-void append_to_caches(const CachedRow* cached, const Bf16* qkv, int rows, int heads, int head_size,
-                      Stream stream) {
+void append_to_caches(const CachedRow* cached, const std::int32_t* positions, const Bf16* qkv,
+                      int rows, int heads, int head_size, Stream stream) {
   gpu::launch(append_rows, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, cached,
-              qkv, heads, head_size);
+              positions, qkv, heads, head_size);
 }
 
-void attention_cached(Bf16* out, const Bf16* qkv, const CachedRow* cached, int rows, int heads,
-                      int head_size, Stream stream) {
+void attention_cached(Bf16* out, const Bf16* qkv, const CachedRow* cached,
+                      const std::int32_t* positions, int rows, int heads, int head_size,
+                      Stream stream) {
   const auto run = [&](auto kernel) {
     gpu::launch(kernel, dim3(static_cast<unsigned>(rows), static_cast<unsigned>(heads)),
-                dim3(kThreads), 0, stream, out, qkv, cached, heads, head_size);
+                dim3(kThreads), 0, stream, out, qkv, cached, positions, heads, head_size);
   };
   if (head_size <= 0 || head_size % kVector != 0 || head_size > 128) {
     gpu::fail("attention_cached: head size must be a multiple of 8 up to 128, got " +

@@ -13,6 +13,13 @@ std::string mebibytes(std::size_t bytes) {
   return std::to_string((bytes + 1048575) >> 20) + " MiB";
 }
 
+/// The stream, with nothing held back.
+cudaStream_t ready(Stream stream) {
+  if (stream == nullptr) return nullptr;
+  stream->close();
+  return stream->handle();
+}
+
 }  // namespace
 
 int device_count() {
@@ -66,14 +73,6 @@ std::size_t free_device_bytes() {
   return free;
 }
 
-Stream make_stream() {
-  Stream stream = nullptr;
-  check(cudaStreamCreate(&stream), "cudaStreamCreate");
-  return stream;
-}
-void close_stream(Stream stream) { cudaStreamDestroy(stream); }
-void synchronize(Stream stream) { check(cudaStreamSynchronize(stream), "kernel"); }
-
 void* allocate_bytes(std::size_t bytes) {
   void* memory = nullptr;
   check(cudaMalloc(&memory, bytes == 0 ? 1 : bytes), "cudaMalloc");
@@ -100,26 +99,79 @@ void* allocate_shared_bytes(std::size_t bytes) {
   return memory;
 }
 void release_shared(void* memory) { cudaFree(memory); }
-
-void copy_bytes_in(void* device, const void* from, std::size_t bytes, Stream stream) {
-  check(cudaMemcpyAsync(device, from, bytes, cudaMemcpyDefault, stream), "copy to the device");
+void* allocate_pinned_bytes(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMallocHost(&memory, bytes == 0 ? 1 : bytes), "cudaMallocHost");
+  return memory;
 }
+void release_pinned(void* memory) {
+  if (memory != nullptr) cudaFreeHost(memory);
+}
+
+void synchronize(Stream stream) { check(cudaStreamSynchronize(ready(stream)), "kernel"); }
 void copy_bytes_out(void* to, const void* device, std::size_t bytes, Stream stream) {
-  check(cudaMemcpyAsync(to, device, bytes, cudaMemcpyDefault, stream), "copy to the host");
-  check(cudaStreamSynchronize(stream), "copy to the host");
+  const cudaStream_t on = ready(stream);
+  check(cudaMemcpyAsync(to, device, bytes, cudaMemcpyDefault, on), "copy to the host");
+  check(cudaStreamSynchronize(on), "copy to the host");
 }
 void copy_rows_out(void* to, const void* device, std::size_t rows, std::size_t bytes,
                    std::size_t stride, Stream stream) {
-  check(cudaMemcpy2DAsync(to, bytes, device, stride, bytes, rows, cudaMemcpyDefault, stream),
+  const cudaStream_t on = ready(stream);
+  check(cudaMemcpy2DAsync(to, bytes, device, stride, bytes, rows, cudaMemcpyDefault, on),
         "copy to the host");
-  check(cudaStreamSynchronize(stream), "copy to the host");
+  check(cudaStreamSynchronize(on), "copy to the host");
 }
 void copy_all_out(int index, void* to, const void* device, std::size_t bytes) {
   check(cudaSetDevice(index), "cudaSetDevice");  // a thread's own setting
-  check(cudaDeviceSynchronize(), "copy to the host");
-  check(cudaMemcpy(to, device, bytes, cudaMemcpyDefault), "copy to the host");
+  // The thread's own stream: waiting for the whole device is not allowed while a graph is captured.
+  check(cudaMemcpyAsync(to, device, bytes, cudaMemcpyDefault, cudaStreamPerThread),
+        "copy to the host");
+  check(cudaStreamSynchronize(cudaStreamPerThread), "copy to the host");
 }
-void fill_bytes(void* device, int value, std::size_t bytes, Stream stream) {
+
+CUstream_st* make_stream() {
+  cudaStream_t stream = nullptr;
+  // It does not wait for the default stream, which other threads' copies may use.
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  return stream;
+}
+void close_stream(CUstream_st* stream) { cudaStreamDestroy(stream); }
+bool makes_graphs() { return true; }
+void begin_capture(CUstream_st* stream) {
+  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+}
+Graph end_capture(CUstream_st* stream) {
+  cudaGraph_t captured = nullptr;
+  check(cudaStreamEndCapture(stream, &captured), "cudaStreamEndCapture");
+  cudaGraphExec_t graph = nullptr;
+  const cudaError_t result = cudaGraphInstantiate(&graph, captured, 0);
+  cudaGraphDestroy(captured);
+  check(result, "cudaGraphInstantiate");
+  return graph;
+}
+void give_up_capture(CUstream_st* stream) noexcept {
+  cudaGraph_t captured = nullptr;
+  cudaStreamEndCapture(stream, &captured);
+  if (captured != nullptr) cudaGraphDestroy(captured);
+}
+void run_graph(Graph graph, CUstream_st* stream) {
+  check(cudaGraphLaunch(graph, stream), "cudaGraphLaunch");
+}
+void close_graph(Graph graph) noexcept { cudaGraphExecDestroy(graph); }
+CUevent_st* make_event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+  return event;
+}
+void record_event(CUevent_st* event, CUstream_st* stream) {
+  check(cudaEventRecord(event, stream), "cudaEventRecord");
+}
+void wait_for_event(CUevent_st* event) { check(cudaEventSynchronize(event), "kernel"); }
+void close_event(CUevent_st* event) noexcept { cudaEventDestroy(event); }
+void give_copy(void* device, const void* from, std::size_t bytes, CUstream_st* stream) {
+  check(cudaMemcpyAsync(device, from, bytes, cudaMemcpyDefault, stream), "copy to the device");
+}
+void give_fill(void* device, int value, std::size_t bytes, CUstream_st* stream) {
   check(cudaMemsetAsync(device, value, bytes, stream), "cudaMemset");
 }
 

@@ -3,6 +3,7 @@
 /// device_host.cpp for the host that plays grids. Everything throws Error.
 
 #include "kernels/cuda/gpu_types.h"
+#include "kernels/cuda/queue.h"
 
 namespace kernels::gpu {
 
@@ -23,10 +24,7 @@ DeviceFacts open_device(int index);
 /// Device memory that is free now.
 std::size_t free_device_bytes();
 
-Stream make_stream();
-void close_stream(Stream stream);
-/// Waits for what was queued; what went wrong in it is thrown here.
-void synchronize(Stream stream);
+// ---- memory -------------------------------------------------------------------------------------
 
 /// Device memory, 256-byte aligned.
 void* allocate_bytes(std::size_t bytes);
@@ -35,17 +33,43 @@ void release(void* memory);
 /// device. Throws Error saying how much is missing where the device has not that much free.
 void* allocate_shared_bytes(std::size_t bytes);
 void release_shared(void* memory);
+/// Host memory that a device reads from without the processor's help.
+void* allocate_pinned_bytes(std::size_t bytes);
+void release_pinned(void* memory);
 
-/// From host or device memory to device memory.
+// ---- queued work --------------------------------------------------------------------------------
+
+/// Waits for what was queued; what went wrong in it is thrown here.
+void synchronize(Stream stream);
+/// From host memory to device memory. In a pass that comes again (queue.h) the content may differ.
 void copy_bytes_in(void* device, const void* from, std::size_t bytes, Stream stream);
+void fill_bytes(void* device, int value, std::size_t bytes, Stream stream);
 /// To host or shared memory; waits for the stream.
 void copy_bytes_out(void* to, const void* device, std::size_t bytes, Stream stream);
 /// The same for the first `bytes` of each of `rows` rows, which begin `stride` bytes apart.
 void copy_rows_out(void* to, const void* device, std::size_t rows, std::size_t bytes,
                    std::size_t stride, Stream stream);
-/// As copy_bytes_out() from any thread, once all streams of device `index` have done what was
-/// queued.
+/// To host memory from any thread: what device `index` did before the last synchronize().
 void copy_all_out(int index, void* to, const void* device, std::size_t bytes);
-void fill_bytes(void* device, int value, std::size_t bytes, Stream stream);
+
+// ---- what a Queue is made of --------------------------------------------------------------------
+
+CUstream_st* make_stream();
+void close_stream(CUstream_st* stream);
+/// Whether the functions of graphs are there; else a queue runs every operation by itself.
+bool makes_graphs();
+/// Between the two what is given to the stream is kept instead of done.
+void begin_capture(CUstream_st* stream);
+Graph end_capture(CUstream_st* stream);
+void give_up_capture(CUstream_st* stream) noexcept;
+void run_graph(Graph graph, CUstream_st* stream);
+void close_graph(Graph graph) noexcept;
+CUevent_st* make_event();
+void record_event(CUevent_st* event, CUstream_st* stream);
+void wait_for_event(CUevent_st* event);
+void close_event(CUevent_st* event) noexcept;
+/// A copy from host memory and a fill, without a Queue.
+void give_copy(void* device, const void* from, std::size_t bytes, CUstream_st* stream);
+void give_fill(void* device, int value, std::size_t bytes, CUstream_st* stream);
 
 }  // namespace kernels::gpu

@@ -1,5 +1,5 @@
 #pragma once
-/// What the backend owns on a device: buffers, the memory of arenas, its stream.
+/// What the backend owns on a device: buffers, the memory of arenas.
 
 #include <cstdint>
 
@@ -10,10 +10,10 @@ namespace kernels::cuda {
 
 using gpu::Stream;
 
-/// Device memory that grows, for one caller at a time.
+/// Device memory that grows, for one caller at a time. The queue is what uses it.
 class Buffer {
  public:
-  Buffer() = default;
+  explicit Buffer(gpu::Queue& queue) : queue_(queue) {}
   ~Buffer() { gpu::release(memory_); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -21,6 +21,7 @@ class Buffer {
   T* take(std::int64_t count) {
     const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
     if (bytes > bytes_) {
+      queue_.close();
       gpu::release(memory_);  // waits for what uses it
       memory_ = nullptr;
       bytes_ = 0;
@@ -30,7 +31,10 @@ class Buffer {
     return static_cast<T*>(memory_);
   }
 
+  bool empty() const { return bytes_ == 0; }
+
  private:
+  gpu::Queue& queue_;
   void* memory_ = nullptr;
   std::size_t bytes_ = 0;
 };
@@ -48,19 +52,6 @@ class SharedMemory : public base::MemorySource {
 
  private:
   int device_;
-};
-
-/// Owns the stream, so that it goes last.
-class OwnStream {
- public:
-  OwnStream() : stream_(gpu::make_stream()) {}
-  ~OwnStream() { gpu::close_stream(stream_); }
-  OwnStream(const OwnStream&) = delete;
-  OwnStream& operator=(const OwnStream&) = delete;
-  Stream get() const { return stream_; }
-
- private:
-  Stream stream_;
 };
 
 }  // namespace kernels::cuda

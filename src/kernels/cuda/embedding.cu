@@ -84,6 +84,7 @@ __global__ void __launch_bounds__(kThreads)
                    const std::int32_t* starts, int channels, Mask mask) {
   const std::int32_t* group = order + starts[blockIdx.x];
   const int count = starts[blockIdx.x + 1] - starts[blockIdx.x];
+  if (count == 0) return;  // the whole block
   float* to = dwte + static_cast<std::size_t>(ids[group[0]]) * channels;
   add_rows(to, dx, count, channels, mask, [group](int i) { return group[i]; });
 }
@@ -127,7 +128,7 @@ int group_rows(std::int32_t* order, std::int32_t* starts, const std::int32_t* id
     if (next[i + 1] != 0) starts[groups++] = next[i];
     next[i + 1] += next[i];
   }
-  starts[groups] = rows;
+  for (int g = groups; g <= rows; ++g) starts[g] = rows;
   for (int n = 0; n < rows; ++n) order[next[static_cast<std::size_t>(ids[n])]++] = n;
   return groups;
 }

@@ -9,6 +9,8 @@
 /// What both halves share is a reading of the PTX document: tests/kernels/cuda/wrappers_check.cu
 /// holds the matrix wrappers to layouts written down independently, first of all on a new device.
 
+#include <tuple>
+
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/gpu_types.h"
 
@@ -134,20 +136,64 @@ inline void check(cudaError_t result, const char* what) {
        ")");
 }
 
-/// Runs kernel(args...) for every thread of `grid` blocks of `block` threads.
-template <class... P, class... A>
-inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes,
-                   Stream stream, A... args) {
+template <class... P>
+inline void give_launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes,
+                        CUstream_st* stream, P... args) {
   if (shared_bytes > 48 * 1024) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared_bytes)),
           "cudaFuncSetAttribute");
   }
   // clang-format off
-  kernel<<<grid, block, shared_bytes, stream>>>(static_cast<P>(args)...);
+  kernel<<<grid, block, shared_bytes, stream>>>(args...);
   // clang-format on
   check(cudaGetLastError(), "launch");
 }
 
 }  // namespace kernels::gpu
 #endif
+
+namespace kernels::gpu {
+
+/// A launch, kept or not.
+template <class... P>
+class Launch final : public Operation {
+ public:
+  Launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes, P... args)
+      : kernel_(kernel), grid_(grid), block_(block), shared_bytes_(shared_bytes), args_(args...) {}
+  void run(Queue& queue) const override {
+    std::apply(
+        [&](const P&... args) {
+          give_launch(kernel_, grid_, block_, shared_bytes_, queue.handle(), args...);
+        },
+        args_);
+  }
+  bool same(const Operation& other) const override {
+    const auto* launch = dynamic_cast<const Launch*>(&other);
+    return launch != nullptr && launch->kernel_ == kernel_ && equal(launch->grid_, grid_) &&
+           equal(launch->block_, block_) && launch->shared_bytes_ == shared_bytes_ &&
+           launch->args_ == args_;
+  }
+  std::unique_ptr<Operation> kept() const override { return std::make_unique<Launch>(*this); }
+
+ private:
+  static bool equal(dim3 a, dim3 b) { return a.x == b.x && a.y == b.y && a.z == b.z; }
+
+  void (*kernel_)(P...);
+  dim3 grid_, block_;
+  std::size_t shared_bytes_;
+  std::tuple<P...> args_;
+};
+
+/// Queues kernel(args...) for every thread of `grid` blocks of `block` threads.
+template <class... P, class... A>
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes, Stream stream,
+            A... args) {
+  if (stream == nullptr) {
+    give_launch(kernel, grid, block, shared_bytes, nullptr, static_cast<P>(args)...);
+    return;
+  }
+  stream->push(Launch<P...>(kernel, grid, block, shared_bytes, static_cast<P>(args)...));
+}
+
+}  // namespace kernels::gpu

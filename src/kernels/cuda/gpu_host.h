@@ -204,9 +204,9 @@ inline void mma_bf16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b
 
 // ---- the host's side ----------------------------------------------------------------------------
 
-template <class... P, class... A>
-void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes, Stream,
-            A... args) {
+template <class... P>
+void give_launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes,
+                 CUstream_st*, P... args) {
   if (host::engine == nullptr) {
     // Never freed: suspended fibers point into it until the program ends.
     static host::Engine* forever = new host::Engine;
@@ -216,7 +216,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_byte
     void (*kernel)(P...);
     std::tuple<P...> args;
   };
-  const Call call{kernel, {static_cast<P>(args)...}};
+  const Call call{kernel, {args...}};
   host::engine->run_grid(
       grid, block, shared_bytes,
       [](const void* pointer) {

@@ -6,12 +6,11 @@
 #include <stdexcept>
 #include <string>
 
-struct CUstream_st;  // CUDA's own name: cudaStream_t is a pointer to it
-
 namespace kernels::gpu {
 
-/// Work that runs in order on the device; null is the default one.
-using Stream = CUstream_st*;
+/// Where work is queued, in order (queue.h); null: the device's default stream, and no passes.
+class Queue;
+using Stream = Queue*;
 
 /// A bf16 number's bits, base::Bf16's twin: this folder also builds where fmt is missing.
 struct Bf16 {

@@ -23,6 +23,7 @@ struct Mask {
   float scale = 1;
   std::uint64_t key = 0;
   std::uint64_t first_row = 0;
+  bool operator==(const Mask&) const = default;
 };
 
 // ---- embedding ----------------------------------------------------------------------------------
@@ -39,9 +40,10 @@ void embed_packed(float* x, const std::int32_t* ids, const std::int32_t* positio
 struct IdGroups {
   const std::int32_t* order = nullptr;   ///< (N), device
   const std::int32_t* starts = nullptr;  ///< (count + 1), device
-  int count = 0;
+  int count = 0;                         ///< of groups; those at the end may have no rows
+  bool operator==(const IdGroups&) const = default;
 };
-/// Fills order (N) and starts (N + 1 at most), host memory; returns the number of groups.
+/// Fills order (N) and starts (N + 1), host memory; returns the number of groups with rows.
 int group_rows(std::int32_t* order, std::int32_t* starts, const std::int32_t* ids, int rows,
                int vocab);
 /// dwte[ids[n]] += dx[n]; dwpe[n mod length] += dx[n], of the masked dx. Null: not wanted.
@@ -101,6 +103,7 @@ struct AttentionShape {
   int head_size = 0;  ///< 64 or 128; others are widened with zeros
   float scale = 0;    ///< of the scores, 1 / sqrt(D) with the unwidened D
   Mask mask;          ///< of the probabilities: element j of row n H + h
+  bool operator==(const AttentionShape&) const = default;
 };
 /// Causal attention from the fused (N, 3C) layout. out: (N, C), lse: (B, H, T).
 void attention_forward(Bf16* out, float* lse, const Bf16* qkv, const AttentionShape& shape,
@@ -120,6 +123,7 @@ struct LossGradient {
   float scale = 1;
   float label_smoothing = 0;  ///< E of kernels::LossOptions
   float z_loss = 0;           ///< W
+  bool operator==(const LossGradient&) const = default;
 };
 /// The losses alone, of f32 logits.
 void softmax_loss_forward(float* losses, const float* logits, const std::int32_t* targets, int rows,
@@ -129,8 +133,16 @@ void softmax_loss_forward(float* losses, const float* logits, const std::int32_t
 /// loss 0 and the row 0.
 void softmax_loss(float* losses, Bf16* logits, const std::int32_t* targets, int rows, int vocab,
                   int padded_vocab, const LossGradient& gradient, Stream stream);
-/// *total (+)= the f64 sum of values, in a fixed order.
-void sum_losses(double* total, const float* values, int count, bool add, Stream stream);
+/// *total = the f64 sum of values, in a fixed order.
+void sum_losses(double* total, const float* values, int count, Stream stream);
+/// Sums one after another, and how many there are; both on the device.
+struct LossList {
+  double* sums = nullptr;
+  int* count = nullptr;
+  bool operator==(const LossList&) const = default;
+};
+/// The same sum at the end of a list that has room for it.
+void append_loss(const LossList& list, const float* values, int count, Stream stream);
 
 // ---- optimizer ----------------------------------------------------------------------------------
 
@@ -149,6 +161,7 @@ struct AdamNumbers {
   float step_size;           ///< rate / (1 - beta1^step)
   float inverse_root_bias2;  ///< 1 / sqrt(1 - beta2^step)
   float average_rate;
+  bool operator==(const AdamNumbers&) const = default;
 };
 /// One parameter's tensors. copies: p in bf16; copies, average may be null.
 struct AdamTensors {
@@ -158,6 +171,7 @@ struct AdamTensors {
   const float* gradient;
   Bf16* copies;
   float* average;
+  bool operator==(const AdamTensors&) const = default;
 };
 void adamw_step(const AdamTensors& tensors, const AdamNumbers& numbers, std::size_t count,
                 Stream stream);
@@ -170,6 +184,7 @@ struct MuonPart {
   int columns = 0;  ///< of the part
   int stride = 0;   ///< columns of the matrix
   int first = 0;    ///< the part's first column
+  bool operator==(const MuonPart&) const = default;
   bool wide() const { return rows < columns; }
   int large() const { return wide() ? columns : rows; }
   int small() const { return wide() ? rows : columns; }
@@ -210,14 +225,17 @@ void decode_linear(Out* out, const Bf16* inp, const Bf16* weight, const float* b
 struct CachedRow {
   Bf16* keys;
   Bf16* values;
-  int positions;  ///< of the caches
-  int position;   ///< of this row: it attends to everything up to itself
+  std::int64_t positions;  ///< of the caches
+  bool operator==(const CachedRow&) const = default;
 };
-/// Stores each row's keys and values at its position. qkv: (rows, 3C). cached: (rows), device.
-void append_to_caches(const CachedRow* cached, const Bf16* qkv, int rows, int heads, int head_size,
+/// Stores each row's keys and values at its position. qkv: (rows, 3C). cached, positions: (rows),
+/// device.
+void append_to_caches(const CachedRow* cached, const std::int32_t* positions, const Bf16* qkv,
+                      int rows, int heads, int head_size, Stream stream);
+/// out: (rows, C). A row attends to everything up to its position. Head size a multiple of 8 up to
+/// 128.
+void attention_cached(Bf16* out, const Bf16* qkv, const CachedRow* cached,
+                      const std::int32_t* positions, int rows, int heads, int head_size,
                       Stream stream);
-/// out: (rows, C). Head size a multiple of 8 up to 128.
-void attention_cached(Bf16* out, const Bf16* qkv, const CachedRow* cached, int rows, int heads,
-                      int head_size, Stream stream);
 
 }  // namespace kernels::cuda

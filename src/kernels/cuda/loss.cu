@@ -112,15 +112,26 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr int kSumThreads = 1024;
 
-__global__ void __launch_bounds__(kSumThreads)
-    sum_values(double* total, const float* values, int count, bool add) {
+/// By one block, in its first thread.
+__device__ inline double sum_of(const float* values, int count) {
   GPU_SHARED(partial, double[kSumThreads / 32]);
   double sum = 0;
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kSumThreads) {
     sum += static_cast<double>(values[i]);
   }
-  sum = block_sum<kSumThreads / 32>(sum, partial);
-  if (threadIdx.x == 0) *total = add ? *total + sum : sum;
+  return block_sum<kSumThreads / 32>(sum, partial);
+}
+
+__global__ void __launch_bounds__(kSumThreads)
+    sum_values(double* total, const float* values, int count) {
+  const double sum = sum_of(values, count);
+  if (threadIdx.x == 0) *total = sum;
+}
+
+__global__ void __launch_bounds__(kSumThreads)
+    append_sum(LossList list, const float* values, int count) {
+  const double sum = sum_of(values, count);
+  if (threadIdx.x == 0) list.sums[(*list.count)++] = sum;
 }
 
 }  // namespace
@@ -141,8 +152,12 @@ void softmax_loss_forward(float* losses, const float* logits, const std::int32_t
               losses, logits, targets, vocab, padded_vocab);
 }
 
-void sum_losses(double* total, const float* values, int count, bool add, Stream stream) {
-  gpu::launch(sum_values, dim3(1), dim3(kSumThreads), 0, stream, total, values, count, add);
+void sum_losses(double* total, const float* values, int count, Stream stream) {
+  gpu::launch(sum_values, dim3(1), dim3(kSumThreads), 0, stream, total, values, count);
+}
+
+void append_loss(const LossList& list, const float* values, int count, Stream stream) {
+  gpu::launch(append_sum, dim3(1), dim3(kSumThreads), 0, stream, list, values, count);
 }
 
 }  // namespace kernels::cuda

@@ -2,6 +2,7 @@
 /// Dense products in bf16 with f32 accumulation. On a device cuBLASLt computes them
 /// (products_lt.cu); the tests bring a plain one for the host.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -41,16 +42,28 @@ struct ProductShape {
   bool operator==(const ProductShape&) const = default;
 };
 
+/// Where a product's operands are.
+struct ProductOperands {
+  void* out = nullptr;
+  const Bf16* left = nullptr;
+  const Bf16* right = nullptr;
+  const Bf16* bias = nullptr;
+  Bf16* pre = nullptr;
+  bool operator==(const ProductOperands&) const = default;
+};
+
 /// What was chosen for a shape.
 struct ProductChoice {
   ProductShape shape;
   int tried = 0;            ///< algorithms that were timed
   double microseconds = 0;  ///< of the fastest; 0 where nothing was measured
   bool fused = true;        ///< the epilogue is the product's; else a kernel after it
+  /// The library's own description, which holds for one version of it.
+  std::array<std::uint64_t, 8> algorithm = {};
 };
 
-/// Not copyable; one caller at a time. The rows of every
-/// matrix, as it lies, are multiples of 8 long.
+/// Not copyable; one caller at a time. The rows of every matrix, as it lies, are multiples of 8
+/// long.
 class Products {
  public:
   /// Device memory that it takes for itself.
@@ -68,11 +81,23 @@ class Products {
   /// kGeluDerivative.
   void multiply(const ProductShape& shape, void* out, const Bf16* left, const Bf16* right,
                 const Bf16* bias = nullptr, Bf16* pre = nullptr);
+  /// The same without the queue's passes, for the operation that multiply() queues.
+  void give(const ProductShape& shape, ProductOperands at);
   std::vector<ProductChoice> choices() const;
+  /// The choices as text: a line that names library and device, a line a shape.
+  std::string text() const;
+  /// Shapes that `text` has are not measured, where the library can still do as it says. Returns
+  /// why nothing was taken from it, empty where it was.
+  std::string use(const std::string& text);
 
  private:
   struct State;
+  /// Of text()'s first line.
+  std::string library() const;
+
   std::unique_ptr<State> state_;
+  Stream stream_;
+  std::vector<ProductChoice> given_;
 };
 
 }  // namespace kernels::cuda

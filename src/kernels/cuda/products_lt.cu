@@ -5,6 +5,7 @@
 #include <cublasLt.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/launchers.h"
@@ -20,6 +21,8 @@ void check(cublasStatus_t status, const char* what) {
 
 constexpr int kCandidates = 8;
 constexpr int kTimedRuns = 3;
+
+static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(ProductChoice::algorithm));
 
 /// Descriptors of one shape, and the algorithm that won.
 struct Plan {
@@ -101,14 +104,7 @@ void describe(Plan& plan, const ProductShape& s, ProductEpilogue epilogue) {
   plan.c = layout_of(s.f32_out ? CUDA_R_32F : CUDA_R_16BF, s.rows, s.columns);
 }
 
-/// Where a product's operands are.
-struct Operands {
-  void* out;
-  const Bf16* left;
-  const Bf16* right;
-  const Bf16* bias;
-  Bf16* pre;
-};
+using Operands = ProductOperands;
 
 void point(const Plan& plan, ProductEpilogue epilogue, const Operands& at) {
   if (has_bias(epilogue)) {
@@ -156,8 +152,9 @@ struct Products::State {
     const float beta = plan.choice.shape.accumulate ? 1.0F : 0.0F;
     return cublasLtMatmul(handle, plan.product, &one, at.right, plan.a, at.left, plan.b, &beta,
                           at.out, plan.c, at.out, plan.c, &algorithm, workspace.data,
-                          static_cast<std::size_t>(kWorkspaceBytes), stream);
+                          static_cast<std::size_t>(kWorkspaceBytes), handle_of_stream());
   }
+  CUstream_st* handle_of_stream() const { return stream == nullptr ? nullptr : stream->handle(); }
   Candidates candidates(const Plan& plan) {
     cublasLtMatmulPreference_t preference = nullptr;
     check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
@@ -175,9 +172,9 @@ struct Products::State {
   /// Microseconds of one run, or a negative number where the algorithm does not run.
   double time(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Operands& at) {
     if (run(plan, algorithm, at) != CUBLAS_STATUS_SUCCESS) return -1;
-    gpu::check(cudaEventRecord(begin, stream), "cudaEventRecord");
+    gpu::check(cudaEventRecord(begin, handle_of_stream()), "cudaEventRecord");
     for (int i = 0; i < kTimedRuns; ++i) run(plan, algorithm, at);
-    gpu::check(cudaEventRecord(end, stream), "cudaEventRecord");
+    gpu::check(cudaEventRecord(end, handle_of_stream()), "cudaEventRecord");
     gpu::check(cudaEventSynchronize(end), "product");
     float milliseconds = 0;
     gpu::check(cudaEventElapsedTime(&milliseconds, begin, end), "cudaEventElapsedTime");
@@ -193,7 +190,7 @@ struct Products::State {
     const Scratch copy(s.accumulate ? bytes : 0);
     Operands to = at;
     if (s.accumulate) {
-      gpu::fill_bytes(copy.data, 0, bytes, stream);
+      gpu::give_fill(copy.data, 0, bytes, handle_of_stream());
       to.out = copy.data;
     }
     double best = -1;
@@ -208,14 +205,33 @@ struct Products::State {
       plan.algorithm = found.results[i].algo;
     }
     plan.choice.microseconds = std::max(best, 0.0);
+    std::memcpy(plan.choice.algorithm.data(), &plan.algorithm, sizeof plan.algorithm);
     return best >= 0;
   }
-  Plan& plan_of(const ProductShape& shape, const Operands& at) {
+  /// Makes the plan that was chosen earlier; false where the library cannot do it.
+  bool take(Plan& plan, const ProductChoice& choice) {
+    describe(plan, choice.shape,
+             choice.fused ? choice.shape.epilogue : without_gelu(choice.shape.epilogue));
+    std::memcpy(&plan.algorithm, choice.algorithm.data(), sizeof plan.algorithm);
+    plan.choice = choice;
+    cublasLtMatmulHeuristicResult_t result{};
+    return cublasLtMatmulAlgoCheck(handle, plan.product, plan.a, plan.b, plan.c, plan.c,
+                                   &plan.algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
+           result.workspaceSize <= static_cast<std::size_t>(kWorkspaceBytes);
+  }
+  Plan& plan_of(const ProductShape& shape, const Operands& at,
+                const std::vector<ProductChoice>& given) {
     for (const auto& plan : plans) {
       if (plan->choice.shape == shape) return *plan;
     }
     auto plan = std::make_unique<Plan>();
-    plan->choice.shape = shape;
+    for (const ProductChoice& choice : given) {
+      if (choice.shape == shape && take(*plan, choice)) {
+        plans.push_back(std::move(plan));
+        return *plans.back();
+      }
+    }
+    plan->choice = {.shape = shape};
     if (!choose(*plan, shape.epilogue, at)) {
       plan->choice.fused = false;
       if (!choose(*plan, without_gelu(shape.epilogue), at)) {
@@ -234,31 +250,36 @@ struct Products::State {
   std::vector<std::unique_ptr<Plan>> plans;
 };
 
-Products::Products(Stream stream) : state_(std::make_unique<State>(stream)) {}
+Products::Products(Stream stream) : state_(std::make_unique<State>(stream)), stream_(stream) {}
 Products::~Products() = default;
 
-void Products::multiply(const ProductShape& shape, void* out, const Bf16* left, const Bf16* right,
-                        const Bf16* bias, Bf16* pre) {
-  if (shape.accumulate && !shape.f32_out) gpu::fail("product: only f32 results accumulate");
-  Operands at{out, left, right, bias, pre};
-  Plan& plan = state_->plan_of(shape, at);
+void Products::give(const ProductShape& shape, ProductOperands at) {
+  Plan& plan = state_->plan_of(shape, at, given_);
   if (plan.choice.fused) {
     point(plan, shape.epilogue, at);
     return check(state_->run(plan, plan.algorithm, at), "cublasLtMatmul");
   }
   const bool gelu = shape.epilogue == ProductEpilogue::kBiasGelu;
-  if (gelu) at.out = pre;  // the sum goes there, and GELU of it to out
+  auto* values = static_cast<Bf16*>(at.out);
+  if (gelu) at.out = at.pre;  // the sum goes there, and GELU of it to out
   point(plan, without_gelu(shape.epilogue), at);
   check(state_->run(plan, plan.algorithm, at), "cublasLtMatmul");
   const std::size_t count =
       static_cast<std::size_t>(shape.rows) * static_cast<std::size_t>(shape.columns);
-  auto* values = static_cast<Bf16*>(out);
   if (gelu) {
-    gelu_forward(values, static_cast<const Bf16*>(pre), count, state_->stream);
+    gelu_forward(values, static_cast<const Bf16*>(at.pre), count, stream_);
   } else {
-    gelu_backward(values, static_cast<const Bf16*>(values), static_cast<const Bf16*>(pre), count,
-                  state_->stream);
+    gelu_backward(values, static_cast<const Bf16*>(values), static_cast<const Bf16*>(at.pre), count,
+                  stream_);
   }
+}
+
+std::string Products::library() const {
+  int device = 0;
+  cudaDeviceProp properties{};
+  gpu::check(cudaGetDevice(&device), "cudaGetDevice");
+  gpu::check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+  return "cuBLASLt " + std::to_string(cublasLtGetVersion()) + " on " + properties.name;
 }
 
 std::vector<ProductChoice> Products::choices() const {

@@ -163,11 +163,13 @@ void check_cached() {
     Device<Bf16> out(static_cast<std::size_t>(s.batch) * C), d_qkv(qkv.stored), d_k(k.stored),
         d_v(v.stored);
     std::vector<cuda::CachedRow> rows;
+    std::vector<std::int32_t> positions;
     std::vector<double> want(static_cast<std::size_t>(s.batch) * C, 0), p(T);
     for (std::size_t b = 0; b < static_cast<std::size_t>(s.batch); ++b) {
       const std::size_t cache = b * T * C;
       const int position = b == 0 ? s.length - 1 : below(s.length);
-      rows.push_back({d_k.data() + cache, d_v.data() + cache, s.length, position});
+      rows.push_back({d_k.data() + cache, d_v.data() + cache, s.length});
+      positions.push_back(position);
       for (std::size_t h = 0; h < H; ++h) {
         const std::size_t own = b * 3 * C + h * D;
         const std::size_t head = cache + h * T * D;
@@ -191,9 +193,11 @@ void check_cached() {
       }
     }
     Device<cuda::CachedRow> d_rows(rows);
-    cuda::append_to_caches(d_rows.data(), d_qkv.data(), s.batch, s.heads, s.head_size, {});
-    cuda::attention_cached(out.data(), d_qkv.data(), d_rows.data(), s.batch, s.heads, s.head_size,
-                           {});
+    Device<std::int32_t> d_positions(positions);
+    cuda::append_to_caches(d_rows.data(), d_positions.data(), d_qkv.data(), s.batch, s.heads,
+                           s.head_size, {});
+    cuda::attention_cached(out.data(), d_qkv.data(), d_rows.data(), d_positions.data(), s.batch,
+                           s.heads, s.head_size, {});
     see(s.text(), relative_error(out, want), kBf16Limit);
     see(s.text() + " keys", relative_error(d_k, k.exact), 0);
     see(s.text() + " values", relative_error(d_v, v.exact), 0);

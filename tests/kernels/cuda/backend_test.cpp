@@ -161,7 +161,25 @@ TEST(Cuda, Norm) {
     const Tensor values = draw({count});
     const double expected = truth->squared_norm(values);
     EXPECT_NEAR(backend->squared_norm(values), expected, 1e-12 * expected) << count;
+    const std::vector<base::ConstView> two = {values, values};
+    EXPECT_NEAR(backend->squared_norm(two), 2 * expected, 2e-12 * expected) << count;
   }
+}
+
+TEST(Cuda, ChoicesGoFromOneToAnother) {
+  const auto backend = make_backend(Device::kCuda, DType::kBf16);
+  Draw draw(DType::kBf16);
+  (void)Linear{17, 40, 16}(*backend, draw);
+  const std::string text = backend->choices();
+  const auto other = make_backend(Device::kCuda, DType::kBf16);
+  EXPECT_EQ(other->use_choices(text), "");
+  (void)Linear{17, 40, 16}(*other, draw);
+  EXPECT_EQ(other->choices(), text);
+  EXPECT_EQ(other->use_choices("cuBLASLt 1 on another\n"),
+            "they were made with cuBLASLt 1 on another, this is plain loops");
+  EXPECT_EQ(other->use_choices("plain loops\n8 8 many\n"),
+            "a line of them cannot be read: 8 8 many");
+  EXPECT_EQ(make_backend(Device::kReference, DType::kF32)->choices(), "");
 }
 
 TEST(Cuda, SaysWhatItCannot) {

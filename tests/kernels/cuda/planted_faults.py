@@ -87,7 +87,8 @@ def sources(folder):
     tests = folder / "tests/kernels/cuda"
     return kernels + sorted(tests.glob("*_check.cu")) + [
         tests / "check_main.cpp", tests / "products_plain.cpp",
-        folder / "src/kernels/cuda/device_host.cpp"]
+        *(folder / "src/kernels/cuda" / name
+          for name in ("device_host.cpp", "products.cpp", "queue.cpp", "uploads.cpp"))]
 
 
 def compile_one(compiler, kind, folder, source, out):

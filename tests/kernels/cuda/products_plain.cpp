@@ -1,5 +1,6 @@
 // Products for the host: loops. Takes products_lt.cu's place where there is no device.
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -9,11 +10,15 @@
 
 namespace kernels::cuda {
 
-struct Products::State {};
+/// There is nothing to choose; what was asked for is kept as if there were.
+struct Products::State {
+  std::vector<ProductChoice> seen;
+};
 
-Products::Products(Stream) {}
+Products::Products(Stream stream) : state_(std::make_unique<State>()), stream_(stream) {}
 Products::~Products() = default;
-std::vector<ProductChoice> Products::choices() const { return {}; }
+std::vector<ProductChoice> Products::choices() const { return state_->seen; }
+std::string Products::library() const { return "plain loops"; }
 
 namespace {
 
@@ -26,8 +31,13 @@ double gelu(double z, double& slope) {
 
 }  // namespace
 
-void Products::multiply(const ProductShape& s, void* out, const Bf16* left, const Bf16* right,
-                        const Bf16* bias, Bf16* pre) {
+void Products::give(const ProductShape& s, ProductOperands operands) {
+  const auto [out, left, right, bias, pre] = operands;
+  const auto is_this = [&](const ProductChoice& choice) { return choice.shape == s; };
+  if (std::ranges::none_of(state_->seen, is_this)) {
+    const auto given = std::ranges::find_if(given_, is_this);
+    state_->seen.push_back(given != given_.end() ? *given : ProductChoice{.shape = s});
+  }
   for (int i = 0; i < s.rows; ++i) {
     for (int j = 0; j < s.columns; ++j) {
       const std::ptrdiff_t at = std::ptrdiff_t{i} * s.columns + j;

@@ -1,0 +1,119 @@
+// Passes that come again: kept, compared, run as one.
+
+#include "kernels/cuda/queue.h"
+
+#include "kernels/cuda/device.h"
+
+namespace kernels::gpu {
+
+Queue::Pass::~Pass() {
+  forget_graph();
+  if (done != nullptr) close_event(done);
+}
+
+void Queue::Pass::forget_graph() {
+  if (graph != nullptr) close_graph(graph);
+  graph = nullptr;
+}
+
+Queue::Queue() : handle_(make_stream()) {}
+
+Queue::~Queue() {
+  passes_.clear();
+  close_stream(handle_);
+}
+
+void Queue::run(const Operation& operation) {
+  running_ = true;
+  try {
+    operation.run(*this);
+  } catch (...) {
+    running_ = false;
+    throw;
+  }
+  running_ = false;
+}
+
+void Queue::push(const Operation& operation) {
+  if (running_) return operation.run(*this);
+  if (state_ == State::kComparing) {
+    auto& all = pass_->operations;
+    if (next_ < all.size() && all[next_]->same(operation)) {
+      all[next_]->renew(operation, *this);
+      ++next_;
+      return;
+    }
+    run_one_by_one();
+    state_ = State::kKeeping;
+  }
+  run(operation);
+  if (state_ == State::kKeeping) pass_->operations.push_back(operation.kept());
+}
+
+void Queue::begin_pass(int number) {
+  if (pass_ != nullptr) fail("queue: a pass inside a pass");
+  pass_ = &passes_[number];
+  next_ = 0;
+  waited_ = false;
+  state_ = pass_->operations.empty() ? State::kKeeping : State::kComparing;
+}
+
+void Queue::end_pass() {
+  close();
+  pass_ = nullptr;
+}
+
+void Queue::drop_pass() noexcept {
+  if (pass_ != nullptr) {
+    pass_->operations.clear();
+    pass_->forget_graph();
+  }
+  pass_ = nullptr;
+  state_ = State::kOutside;
+}
+
+void Queue::close() {
+  const State state = state_;
+  state_ = State::kOutside;
+  if (state != State::kComparing) return;
+  if (next_ == pass_->operations.size()) {
+    run_as_one();
+  } else {
+    run_one_by_one();
+  }
+}
+
+void Queue::run_one_by_one() {
+  pass_->forget_graph();
+  pass_->operations.resize(next_);
+  for (const auto& operation : pass_->operations) run(*operation);
+}
+
+void Queue::run_as_one() {
+  ++repeated_;
+  if (!makes_graphs()) {
+    for (const auto& operation : pass_->operations) run(*operation);
+    return;
+  }
+  if (pass_->graph == nullptr) {
+    begin_capture(handle_);
+    try {
+      for (const auto& operation : pass_->operations) run(*operation);
+    } catch (...) {
+      give_up_capture(handle_);
+      throw;
+    }
+    pass_->graph = end_capture(handle_);
+    pass_->done = pass_->done == nullptr ? make_event() : pass_->done;
+  }
+  run_graph(pass_->graph, handle_);
+  record_event(pass_->done, handle_);
+}
+
+void Queue::wait_for_repeated() {
+  if (waited_ || pass_ == nullptr) return;
+  waited_ = true;
+  if (pass_->done != nullptr) wait_for_event(pass_->done);
+}
+
+}  // namespace kernels::gpu
