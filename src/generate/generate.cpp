@@ -31,8 +31,9 @@ struct SharedPrompt {
 struct Stream {
   std::size_t index = 0;  ///< of its request
   const Request* request = nullptr;
-  std::int64_t made = 0;  ///< tokens so far
-  std::int32_t last = 0;  ///< the newest one, not yet fed
+  std::int64_t made = 0;                ///< tokens so far
+  std::int32_t last = 0;                ///< the newest one, not yet fed
+  std::optional<std::int32_t> drawn{};  ///< the next one, where a device's candidates had it
   std::unique_ptr<model::KvCache> cache;
   std::vector<std::int32_t> window;  ///< with --slide: the ids behind the cache and `last`
   std::optional<Stop> stop;
@@ -128,9 +129,7 @@ class Batch {
       caches_.push_back((*stream)->cache.get());
       ids_.push_back((*stream)->last);
     }
-    if (!ids_.empty()) {
-      model_.decode_batch(caches_, ids_, std::span(logits_).first(ids_.size() * vocab_));
-    }
+    if (!ids_.empty()) feed_together();
     for (auto stream = full; stream != live_.end(); ++stream) {
       std::vector<std::int32_t>& window = (*stream)->window;
       (*stream)->cache->truncate(0);
@@ -139,14 +138,41 @@ class Batch {
     }
   }
 
-  /// Draws the next token of each stream from its row of logits, and hands them over in order.
+  /// One token of each of the first ids_.size() live streams. A device gives what their draws look
+  /// at; where that is not enough, all logits of the row.
+  void feed_together() {
+    if (!model_.backend().has_candidates()) {
+      return model_.decode_batch(caches_, ids_, std::span(logits_).first(ids_.size() * vocab_));
+    }
+    temperatures_.clear();
+    for (std::size_t n = 0; n < ids_.size(); ++n) {
+      temperatures_.push_back(inverse_temperature_for(live_[n]->request->options.sampling));
+    }
+    tops_.resize(ids_.size());
+    model_.decode_batch(caches_, ids_, temperatures_, tops_);
+    for (std::size_t n = 0; n < ids_.size(); ++n) {
+      Stream& stream = *live_[n];
+      stream.drawn = sample(tops_[n], static_cast<std::int64_t>(vocab_),
+                            stream.request->options.sampling, uniform_of(stream));
+      if (!stream.drawn) model_.last_logits(static_cast<std::int64_t>(n), row(n));
+    }
+  }
+
+  static double uniform_of(const Stream& stream) {
+    const Options& options = stream.request->options;
+    return base::random_uniform(options.seed, options.stream,
+                                static_cast<std::uint64_t>(stream.made));
+  }
+
+  /// Draws the next token of each stream from its row of logits, where it has not been drawn, and
+  /// hands them over in order.
   void choose(std::span<Stream* const> streams) {
     base::parallel_for_dynamic(static_cast<std::int64_t>(streams.size()), [&](std::int64_t n) {
       Stream& stream = *streams[static_cast<std::size_t>(n)];
-      const Options& options = stream.request->options;
-      const double uniform = base::random_uniform(options.seed, options.stream,
-                                                  static_cast<std::uint64_t>(stream.made));
-      stream.last = sample(row(static_cast<std::size_t>(n)), options.sampling, uniform);
+      stream.last = stream.drawn ? *stream.drawn
+                                 : sample(row(static_cast<std::size_t>(n)),
+                                          stream.request->options.sampling, uniform_of(stream));
+      stream.drawn.reset();
     });
     for (Stream* stream : streams) take(*stream);
   }
@@ -192,6 +218,8 @@ class Batch {
   std::vector<model::KvCache*> caches_;
   std::vector<std::int32_t> ids_;
   std::vector<float> logits_;  // (slots, V)
+  std::vector<float> temperatures_;
+  std::vector<kernels::TopLogits> tops_;
 };
 
 }  // namespace

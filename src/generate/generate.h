@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -40,6 +41,14 @@ std::vector<Candidate> distribution(std::span<const float> logits, const Samplin
 
 /// Draws from distribution() by inverting its cumulative sum; `uniform` in [0, 1) decides.
 std::int32_t sample(std::span<const float> logits, const Sampling& sampling, double uniform);
+
+/// sample() from what a backend gives of a row of V logits; nothing where it takes more of them: a
+/// nearly even distribution, a large top_k, damaged weights. The same token, but for draws within
+/// 1e-6 of the border between two.
+std::optional<std::int32_t> sample(const kernels::TopLogits& top, std::int64_t vocab,
+                                   const Sampling& sampling, double uniform);
+/// What TopLogits::mass has to be of for sample().
+float inverse_temperature_for(const Sampling& sampling);
 
 /// Why a generation ended.
 enum class Stop : std::uint8_t { kMaxTokens, kEndOfText, kContextFull, kCallback };

@@ -94,6 +94,9 @@ double quick_mass(std::span<const float> logits, float maximum, float inverse_te
   return mass;
 }
 
+/// Temperatures whose inverse f32 holds well.
+bool is_usual(double temperature) { return temperature > 1e-6 && temperature < 1e6; }
+
 /// How exact the sum over tokens that nobody looks at has to be.
 enum class Mass : std::uint8_t { kExact, kQuick };
 
@@ -113,7 +116,7 @@ class Ranking {
       return;
     }
     // The quick one multiplies by 1 / temperature in f32.
-    if (exactness == Mass::kQuick && temperature_ > 1e-6 && temperature_ < 1e6) {
+    if (exactness == Mass::kQuick && is_usual(temperature_)) {
       mass_ = quick_mass(logits, maximum_, static_cast<float>(1 / temperature_));
     } else {
       for (const float logit : logits) mass_ += weight_of(logit);
@@ -193,7 +196,8 @@ struct Kept {
   double mass = 0;
 };
 
-Kept apply_top_p(Ranking& ranking, double top_p) {
+template <class AnyRanking>
+Kept apply_top_p(AnyRanking& ranking, double top_p) {
   if (top_p >= 1) return {ranking.size(), ranking.mass()};
   const double wanted = top_p * ranking.mass();
   Kept kept{1, ranking.weight(0)};
@@ -202,7 +206,8 @@ Kept apply_top_p(Ranking& ranking, double top_p) {
   return kept;
 }
 
-Kept apply_min_p(Ranking& ranking, Kept kept, double min_p) {
+template <class AnyRanking>
+Kept apply_min_p(AnyRanking& ranking, Kept kept, double min_p) {
   if (min_p <= 0) return kept;
   const double least = min_p * ranking.weight(0);
   Kept result;
@@ -212,9 +217,54 @@ Kept apply_min_p(Ranking& ranking, Kept kept, double min_p) {
   return result;
 }
 
-Kept filter(Ranking& ranking, const Sampling& sampling) {
+template <class AnyRanking>
+Kept filter(AnyRanking& ranking, const Sampling& sampling) {
   return apply_min_p(ranking, apply_top_p(ranking, sampling.top_p), sampling.min_p);
 }
+
+template <class AnyRanking>
+std::int32_t draw(AnyRanking& ranking, const Sampling& sampling, double uniform) {
+  const Kept kept = filter(ranking, sampling);
+  double left = uniform * kept.mass;
+  std::size_t rank = 0;
+  // The last token with any weight takes what rounding leaves over.
+  while (rank + 1 < kept.count && left >= ranking.weight(rank) && ranking.weight(rank + 1) > 0) {
+    left -= ranking.weight(rank++);
+  }
+  return ranking.id(rank);
+}
+
+/// The first tokens of a Ranking; whoever asks for more gets none, and is_short() tells.
+class TopRanking {
+ public:
+  TopRanking(const kernels::TopLogits& top, std::size_t vocab, const Sampling& sampling)
+      : top_(top), size_(vocab), mass_(top.mass), temperature_(sampling.temperature) {
+    if (sampling.top_k <= 0 || static_cast<std::size_t>(sampling.top_k) >= vocab) return;
+    size_ = static_cast<std::size_t>(sampling.top_k);
+    mass_ = 0;
+    for (std::size_t rank = 0; rank < size_ && !short_; ++rank) mass_ += weight(rank);
+  }
+  std::size_t size() const { return size_; }
+  double mass() const { return mass_; }
+  std::int32_t id(std::size_t rank) const { return top_.ids[rank]; }
+  double weight(std::size_t rank) {
+    if (rank >= top_.ids.size()) {
+      short_ = true;
+      size_ = rank;  // ends whoever goes on until there are no more
+      return 0;
+    }
+    return std::exp((static_cast<double>(top_.logits[rank]) - static_cast<double>(top_.logits[0])) /
+                    temperature_);
+  }
+  bool is_short() const { return short_; }
+
+ private:
+  const kernels::TopLogits& top_;
+  std::size_t size_;
+  double mass_;
+  double temperature_;
+  bool short_ = false;
+};
 
 void check_size(std::span<const float> logits) {
   if (logits.empty()) base::fail("sampling: expected the logits of at least one token, got none");
@@ -254,14 +304,23 @@ std::int32_t sample(std::span<const float> logits, const Sampling& sampling, dou
   check_size(logits);
   if (sampling.temperature == 0) return most_likely(logits);
   Ranking ranking(logits, sampling, Mass::kQuick);
-  const Kept kept = filter(ranking, sampling);
-  double left = uniform * kept.mass;
-  std::size_t rank = 0;
-  // The last token with any weight takes what rounding leaves over.
-  while (rank + 1 < kept.count && left >= ranking.weight(rank) && ranking.weight(rank + 1) > 0) {
-    left -= ranking.weight(rank++);
-  }
-  return ranking.id(rank);
+  return draw(ranking, sampling, uniform);
+}
+
+std::optional<std::int32_t> sample(const kernels::TopLogits& top, std::int64_t vocab,
+                                   const Sampling& sampling, double uniform) {
+  validate(sampling);
+  if (!std::isfinite(top.logits[0])) return std::nullopt;
+  if (sampling.temperature == 0) return top.ids[0];
+  if (!is_usual(sampling.temperature)) return std::nullopt;
+  TopRanking ranking(top, static_cast<std::size_t>(vocab), sampling);
+  const std::int32_t id = draw(ranking, sampling, uniform);
+  if (ranking.is_short()) return std::nullopt;
+  return id;
+}
+
+float inverse_temperature_for(const Sampling& sampling) {
+  return is_usual(sampling.temperature) ? static_cast<float>(1 / sampling.temperature) : 1.0F;
 }
 
 }  // namespace generate

@@ -9,6 +9,13 @@
 
 namespace kernels {
 
+/// Rounded weights have no gradient.
+inline void check_trains(std::string_view operation, WeightFormat format) {
+  if (!is_integer(format)) return;
+  base::fail("{}: {} weights cannot be trained; make a backend of f32 or bf16 with make_backend()",
+             operation, name_of(format));
+}
+
 /// The checks of one operation; every message starts with its name.
 class Check {
  public:

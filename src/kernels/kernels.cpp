@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <utility>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -25,11 +24,6 @@ using base::fail;
 Shape parameter_shape(const PackedWeight& weight) {
   return weight.order == WeightOrder::kInOut ? Shape{weight.inputs, weight.outputs}
                                              : Shape{weight.outputs, weight.inputs};
-}
-
-/// A gradient that is read before it is written, or nothing.
-ConstView read_first(const View& dweight, Gradient gradient) {
-  return gradient == Gradient::kAdd ? dweight : View{};
 }
 
 }  // namespace
@@ -70,13 +64,6 @@ void check_finite(const ConstView& parameter, WeightFormat format) {
   const std::int64_t columns = parameter.dim(1);
   fail("pack_weight: parameter[{}][{}]: expected finite values for {} weights, got {}",
        first / columns, first % columns, name_of(format), values[first]);
-}
-
-/// Rounded weights have no gradient.
-void check_trains(std::string_view operation, WeightFormat format) {
-  if (!is_integer(format)) return;
-  fail("{}: {} weights cannot be trained; make a backend of f32 or bf16 with make_backend()",
-       operation, name_of(format));
 }
 
 }  // namespace
@@ -394,103 +381,6 @@ void Backend::attention_cached(View out, ConstView qkv, std::span<const CacheRow
        .bytes = bytes_of({out, qkv}) + 2 * static_cast<double>(keys * heads * head_size) *
                                            static_cast<double>(size_of(compute_type_))});
   do_attention_cached(out, qkv, sequences);
-}
-
-// ---- head and loss ----------------------------------------------------------------------------
-
-namespace {
-
-/// What head_loss and head_loss_forward have in common.
-void check_head(const Check& check, DType compute_type, const ConstView& losses, const ConstView& x,
-                const PackedWeight& wte, const ConstView& targets, std::int64_t vocab) {
-  check.weight("wte", wte, WeightOrder::kOutIn);
-  check.range("vocab", vocab, 1, wte.outputs);
-  check.rank("x", x, 2);
-  check.tensor("x", x, compute_type, {x.dim(0), wte.inputs});
-  check.tensor("losses", losses, DType::kF32, {x.dim(0)});
-  check.tensor("targets", targets, DType::kI32, {x.dim(0)});
-  check.ids("targets", targets, kIgnoredTarget, vocab - 1);
-}
-
-}  // namespace
-
-namespace {
-
-/// Of head_loss().
-Work cost_of_head(const Backend& backend, const View& dx, const View& dwte, const ConstView& x,
-                  const PackedWeight& wte, std::int64_t vocab, Gradient gradient) {
-  return {.flops = (dwte.empty() ? 2 : 3) * product_flops(x.dim(0), wte.inputs, vocab),
-          .bytes = bytes_of({dx, dwte, read_first(dwte, gradient), x}) +
-                   Timed::copies_bytes(backend, wte, /*both=*/true)};
-}
-
-}  // namespace
-
-void Backend::check_head_loss(std::string_view operation, View losses, View dx, View dwte,
-                              ConstView x, const PackedWeight& wte, ConstView targets,
-                              std::int64_t vocab, const LossOptions& options) const {
-  const Check check(operation);
-  if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1)) {
-    fail("{}: label_smoothing: expected 0 to 1, got {}", operation, options.label_smoothing);
-  }
-  check_trains(operation, weight_format_);
-  check_head(check, compute_type_, losses, x, wte, targets, vocab);
-  check.backward_copy("wte", *this, wte);
-  check.tensor("dx", dx, compute_type_, x.shape());
-  if (!dwte.empty()) check.tensor("dwte", dwte, DType::kF32, {wte.outputs, wte.inputs});
-}
-
-double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                          ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
-                          const LossOptions& options) {
-  check_head_loss("head_loss", losses, dx, dwte, x, wte, targets, vocab, options);
-  const Timed timed(*this, "head_loss", cost_of_head(*this, dx, dwte, x, wte, vocab, gradient),
-                    &wte);
-  return do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient, options);
-}
-
-void Backend::queue_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
-                              ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
-                              const LossOptions& options) {
-  check_head_loss("queue_head_loss", losses, dx, dwte, x, wte, targets, vocab, options);
-  const Timed timed(*this, "head_loss", cost_of_head(*this, dx, dwte, x, wte, vocab, gradient),
-                    &wte);
-  do_queue_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient, options);
-}
-
-void Backend::do_queue_head_loss(View losses, View dx, View dwte, ConstView x,
-                                 const PackedWeight& wte, ConstView targets, std::int64_t vocab,
-                                 float scale, Gradient gradient, const LossOptions& options) {
-  queued_.push_back(
-      do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient, options));
-}
-
-std::vector<double> Backend::do_take_losses() { return std::exchange(queued_, {}); }
-
-double Backend::head_loss_forward(View losses, ConstView x, const PackedWeight& wte,
-                                  ConstView targets, std::int64_t vocab) {
-  const Check check("head_loss_forward");
-  check_head(check, compute_type_, losses, x, wte, targets, vocab);
-  const Timed timed(*this, "head_loss_forward",
-                    {.flops = product_flops(x.dim(0), wte.inputs, vocab),
-                     .bytes = bytes_of({x}) + Timed::copies_bytes(*this, wte, /*both=*/false)},
-                    &wte);
-  return do_head_loss(losses, {}, {}, x, wte, targets, vocab, 0.0F, Gradient::kAdd, {});
-}
-
-void Backend::head_logits(View logits, ConstView x, const PackedWeight& wte, std::int64_t vocab) {
-  const Check check("head_logits");
-  check.weight("wte", wte, WeightOrder::kOutIn);
-  check.range("vocab", vocab, 1, wte.outputs);
-  check.rank("x", x, 2);
-  check.tensor("x", x, compute_type_, {x.dim(0), wte.inputs});
-  check.tensor("logits", logits, DType::kF32, {x.dim(0), vocab});
-  const Timed timed(
-      *this, "head_logits",
-      {.flops = product_flops(x.dim(0), wte.inputs, vocab),
-       .bytes = bytes_of({x, logits}) + Timed::copies_bytes(*this, wte, /*both=*/false)},
-      &wte);
-  do_head_logits(logits, x, wte, vocab);
 }
 
 // ---- optimizer --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@
 /// moments are f32; sums are accumulated in f32 or wider.
 /// A leading d marks a gradient. "+=": the operation adds to what is there.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -172,6 +173,15 @@ struct Average {
   double decay = 0;  ///< in [0, 1)
 };
 
+/// The most likely tokens of a row of logits.
+struct TopLogits {
+  static constexpr std::size_t kCount = 256;
+  double mass = 0;  ///< sum over V of e^((logit - the largest) inverse temperature)
+  /// In falling order, equal ones by id; -infinity and -1 past the V-th. NaN comes first.
+  std::array<float, kCount> logits;
+  std::array<std::int32_t, kCount> ids;
+};
+
 /// What the calls of one operation came to, those of different weights apart.
 struct OperationTotals {
   std::string_view operation;  ///< the Backend's function
@@ -203,11 +213,10 @@ class Backend {
   virtual base::MemorySource* memory() { return nullptr; }
   /// Waits for what operations have begun: afterwards host code may read what they wrote.
   virtual void finish() {}
-  /// What a device measured and chose between so far, as text that use_choices() takes: with the
-  /// same choices sums have the same order. Empty where nothing is chosen.
+  /// What a device measured and chose between, as text for use_choices(): with the same choices
+  /// sums have the same order. Empty where nothing is chosen.
   virtual std::string choices() const { return {}; }
-  /// Takes them, before the first operation. Returns why they are of no use here, empty where they
-  /// are.
+  /// Takes them, before the first operation. Returns why they are of no use here, else nothing.
   virtual std::string use_choices(const std::string& /*text*/) { return {}; }
   /// Calls work(), a pass that comes again with the same number: a device that is given the same
   /// operations on the same memory as the last time may run them as one. Where they differ, and on
@@ -366,8 +375,7 @@ class Backend {
   double head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                    ConstView targets, std::int64_t vocab, float scale,
                    Gradient gradient = Gradient::kAdd, const LossOptions& options = {});
-  /// As head_loss(), but for the result, which take_losses() gives: a device is not waited for.
-  /// What is in `losses` afterwards is not said.
+  /// As head_loss(), but for what take_losses() gives, and `losses`: a device is not waited for.
   void queue_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                        ConstView targets, std::int64_t vocab, float scale,
                        Gradient gradient = Gradient::kAdd, const LossOptions& options = {});
@@ -376,6 +384,12 @@ class Backend {
   /// The same without gradients.
   double head_loss_forward(View losses, ConstView x, const PackedWeight& wte, ConstView targets,
                            std::int64_t vocab);
+  /// Whether head_candidates() is there: where a draw from all logits would wait for their copy.
+  virtual bool has_candidates() const { return false; }
+  /// Of each row of logits = x wte^T what a draw looks at. rows: N. inverse_temperatures: N. x:
+  /// (N, C) A.
+  void head_candidates(std::span<TopLogits> rows, std::span<const float> inverse_temperatures,
+                       ConstView x, const PackedWeight& wte, std::int64_t vocab);
   /// logits = x wte^T over the first V columns. logits: (N, V) f32. x: (N, C) A.
   void head_logits(View logits, ConstView x, const PackedWeight& wte, std::int64_t vocab);
 
@@ -469,6 +483,10 @@ class Backend {
                                   const PackedWeight& wte, ConstView targets, std::int64_t vocab,
                                   float scale, Gradient gradient, const LossOptions& options);
   virtual std::vector<double> do_take_losses();
+  /// From all logits, for backends that have nothing better.
+  virtual void do_head_candidates(std::span<TopLogits> rows,
+                                  std::span<const float> inverse_temperatures, ConstView x,
+                                  const PackedWeight& wte, std::int64_t vocab);
   virtual void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                               std::int64_t vocab) = 0;
   virtual void do_fill_zero(View out);

@@ -20,6 +20,11 @@ inline double bytes_of(std::initializer_list<ConstView> operands) {
   return sum;
 }
 
+/// A gradient that is read before it is written, or nothing.
+inline ConstView read_first(const View& dweight, Gradient gradient) {
+  return gradient == Gradient::kAdd ? dweight : View{};
+}
+
 /// 2 a b c: the multiplications and additions of a product.
 inline double product_flops(std::int64_t a, std::int64_t b, std::int64_t c) {
   return 2 * static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);

@@ -44,6 +44,8 @@ class Bench {
                                                             options.device_index))),
         meter_(model_.backend()),
         logits_(static_cast<std::size_t>(options.config.vocab_size * options.batch)),
+        temperatures_(static_cast<std::size_t>(options.batch), 1.0F),
+        tops_(static_cast<std::size_t>(options.batch)),
         ids_(static_cast<std::size_t>(options.batch)) {
     for (std::int64_t i = 0; i < options.batch; ++i) {
       caches_.push_back(model_.make_cache());
@@ -102,7 +104,9 @@ class Bench {
   double step() {
     draw(ids_);
     const double begun = base::seconds(options_.clock);
-    if (pointers_.size() == 1) {
+    if (model_.backend().has_candidates()) {  // as generation does it
+      model_.decode_batch(pointers_, ids_, temperatures_, tops_);
+    } else if (pointers_.size() == 1) {
       model_.decode(caches_.front(), ids_, logits_);
     } else {
       model_.decode_batch(pointers_, ids_, logits_);
@@ -161,7 +165,9 @@ class Bench {
   BackendMeter meter_;
   std::vector<model::KvCache> caches_;
   std::vector<model::KvCache*> pointers_;
-  std::vector<float> logits_;      // (batch, V)
+  std::vector<float> logits_;  // (batch, V)
+  std::vector<float> temperatures_;
+  std::vector<kernels::TopLogits> tops_;
   std::vector<std::int32_t> ids_;  // (batch)
   std::uint64_t drawn_ = 0;
   std::vector<kernels::OperationTotals> prompt_profile_;

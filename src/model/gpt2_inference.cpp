@@ -190,22 +190,59 @@ void Gpt2::decode(KvCache& cache, std::span<const std::int32_t> ids, std::span<f
   });
 }
 
+/// The blocks over one new position of each sequence; gives the head's input.
+template <class Head>
+void Gpt2::State::step_sequences(std::span<KvCache* const> caches,
+                                 std::span<const std::int32_t> ids, Head&& head) {
+  const auto count = static_cast<std::int64_t>(caches.size());
+  check_count("ids", ids.size(), count);
+  if (ids.empty()) base::fail("decode: expected at least one id");
+  check_ids("id", ids, 0, config().vocab_size);
+  for (KvCache* cache : caches) make_room(*cache, 1);
+  const Activations& a = inference.use(config(), *backend, 1, count);
+  ones.assign(caches.size(), 1);
+  backend->repeat(kTokensOfSeveral, [&] {
+    blocks_forward_cached(a, ids_view(ids), caches, ones);
+    for (KvCache* cache : caches) ++cache->length_;
+    head(final_norm(a, 0, 0, count));
+  });
+}
+
 void Gpt2::decode_batch(std::span<KvCache* const> caches, std::span<const std::int32_t> ids,
                         std::span<float> logits) {
   State& s = *state_;
-  const auto count = static_cast<std::int64_t>(caches.size());
   const std::int64_t vocab = config().vocab_size;
-  check_count("ids", ids.size(), count);
-  check_decode(config(), ids, caches.size(), logits);
-  for (KvCache* cache : caches) s.make_room(*cache, 1);
-  const Activations& a = s.inference.use(config(), *s.backend, 1, count);
-  s.ones.assign(caches.size(), 1);
-  s.backend->repeat(kTokensOfSeveral, [&] {
-    s.blocks_forward_cached(a, ids_view(ids), caches, s.ones);
-    for (KvCache* cache : caches) ++cache->length_;
-    s.backend->head_logits(floats_view(logits, {count, vocab}), s.final_norm(a, 0, 0, count),
-                           s.copies[0], vocab);
+  const auto count = static_cast<std::int64_t>(caches.size());
+  check_count("logits", logits.size(), count * vocab);
+  s.step_sequences(caches, ids, [&](ConstView normed) {
+    s.backend->head_logits(floats_view(logits, {count, vocab}), normed, s.copies[0], vocab);
   });
+}
+
+void Gpt2::decode_batch(std::span<KvCache* const> caches, std::span<const std::int32_t> ids,
+                        std::span<const float> inverse_temperatures,
+                        std::span<kernels::TopLogits> rows) {
+  State& s = *state_;
+  check_count("inverse_temperatures", inverse_temperatures.size(),
+              static_cast<std::int64_t>(caches.size()));
+  check_count("rows", rows.size(), static_cast<std::int64_t>(caches.size()));
+  s.step_sequences(caches, ids, [&](ConstView normed) {
+    s.backend->head_candidates(rows, inverse_temperatures, normed, s.copies[0],
+                               config().vocab_size);
+  });
+}
+
+void Gpt2::last_logits(std::int64_t index, std::span<float> logits) {
+  State& s = *state_;
+  const std::int64_t vocab = config().vocab_size;
+  const auto sequences = static_cast<std::int64_t>(s.ones.size());
+  if (index < 0 || index >= sequences) {
+    base::fail("last_logits: index: expected 0 to {}, got {}", sequences - 1, index);
+  }
+  check_count("logits", logits.size(), vocab);
+  const Activations& a = s.inference.use(config(), *s.backend, 1, sequences);
+  s.backend->head_logits(floats_view(logits, {1, vocab}), a.normed.rows(index, 1), s.copies[0],
+                         vocab);
 }
 
 double Gpt2::evaluate_cached(std::span<KvCache* const> caches, std::span<const std::int64_t> counts,

@@ -70,6 +70,9 @@ struct Gpt2::State {
   /// Checks a cache, and gives it room for `rows` more positions.
   void make_room(KvCache& cache, std::int64_t rows) const;
   void block(const Activations& a, std::size_t layer, const Masks& masks = {});
+  template <class Head>
+  void step_sequences(std::span<KvCache* const> caches, std::span<const std::int32_t> ids,
+                      Head&& head);
   void micro_batch(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
                    float scale, const StepRows& step_rows, double* loss);
   /// The blocks' gradients of a training pass, from the last block to the lowest that has any.

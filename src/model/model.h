@@ -381,6 +381,12 @@ class Gpt2 {
   /// ids: S. logits: (S, V). What a sequence gets does not depend on the others, not by a bit.
   void decode_batch(std::span<KvCache* const> caches, std::span<const std::int32_t> ids,
                     std::span<float> logits);
+  /// The same, but only what a draw at these temperatures looks at: S rows.
+  void decode_batch(std::span<KvCache* const> caches, std::span<const std::int32_t> ids,
+                    std::span<const float> inverse_temperatures,
+                    std::span<kernels::TopLogits> rows);
+  /// All logits (V) of sequence `index` of the decode_batch() that was the last pass.
+  void last_logits(std::int64_t index, std::span<float> logits);
 
  private:
   Gpt2();

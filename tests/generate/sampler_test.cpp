@@ -159,6 +159,65 @@ TEST(Sampler, FrequenciesFollowTheProbabilities) {
   }
 }
 
+/// What a backend gives of a row.
+kernels::TopLogits top_of(const std::vector<float>& logits, double temperature) {
+  std::vector<std::int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto logit = [&](std::int32_t id) { return logits[static_cast<std::size_t>(id)]; };
+  std::ranges::stable_sort(order, std::ranges::greater(), logit);
+  kernels::TopLogits top;
+  top.logits.fill(-HUGE_VALF);
+  top.ids.fill(-1);
+  for (std::size_t i = 0; i < std::min(order.size(), top.ids.size()); ++i) {
+    top.ids[i] = order[i];
+    top.logits[i] = logit(order[i]);
+  }
+  for (const float value : logits) {
+    top.mass += std::exp((static_cast<double>(value) - static_cast<double>(top.logits[0])) /
+                         (temperature > 0 ? temperature : 1));
+  }
+  return top;
+}
+
+TEST(Sampler, DrawsFromCandidatesAreThoseFromAllLogits) {
+  for (const std::size_t vocab : {std::size_t{5}, std::size_t{256}, std::size_t{5000}}) {
+    const std::vector<float> logits = random_logits(vocab, 21);
+    const auto size = static_cast<std::int64_t>(vocab);
+    int answered = 0;
+    for (const Sampling& sampling :
+         {Sampling{.temperature = 0}, Sampling{.temperature = 0.7}, Sampling{.temperature = 3},
+          Sampling{.temperature = 1, .top_k = 40}, Sampling{.temperature = 1, .top_k = 256},
+          Sampling{.temperature = 0.8, .top_p = 0.9},
+          Sampling{.temperature = 1, .top_k = 50, .top_p = 0.95, .min_p = 0.02},
+          Sampling{.temperature = 1, .min_p = 0.1}}) {
+      const kernels::TopLogits top = top_of(logits, sampling.temperature);
+      for (std::uint64_t i = 0; i < 500; ++i) {
+        const double uniform = base::random_uniform(6, 2, i);
+        const auto id = generate::sample(top, size, sampling, uniform);
+        if (!id) continue;
+        ++answered;
+        EXPECT_EQ(*id, generate::sample(logits, sampling, uniform)) << uniform;
+      }
+    }
+    EXPECT_GT(answered, vocab <= 256 ? 3999 : 3000);
+  }
+}
+
+TEST(Sampler, CandidatesThatDoNotSufficeSaySo) {
+  const std::vector<float> even(5000, 1.0F);
+  const kernels::TopLogits top = top_of(even, 1);
+  EXPECT_FALSE(generate::sample(top, 5000, {.temperature = 1}, 0.5));
+  EXPECT_FALSE(generate::sample(top, 5000, {.temperature = 1, .top_k = 257}, 0.5));
+  EXPECT_FALSE(generate::sample(top, 5000, {.temperature = 1, .top_p = 0.5}, 0.001));
+  EXPECT_FALSE(generate::sample(top, 5000, {.temperature = 1, .min_p = 0.5}, 0.001));
+  EXPECT_FALSE(generate::sample(top, 5000, {.temperature = 1e-9}, 0.5));
+  EXPECT_EQ(generate::sample(top, 5000, {.temperature = 1, .top_k = 256}, 0.999), 255);
+  EXPECT_EQ(generate::sample(top, 5000, {.temperature = 0}, 0.999), 0);
+  kernels::TopLogits damaged = top;
+  damaged.logits[0] = NAN;
+  EXPECT_FALSE(generate::sample(damaged, 5000, {.temperature = 0}, 0));
+}
+
 TEST(Sampler, ImpossibleTokensAreNeverDrawn) {
   const float never = -std::numeric_limits<float>::infinity();
   const std::vector<float> logits = {never, 1, never, 1000, -1000};

@@ -14,11 +14,13 @@
 #include <utility>
 
 #include "base/error.h"
+#include "kernels/cuda/candidate_finder.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/queue.h"
+#include "kernels/cuda/queued_losses.h"
 #include "kernels/dropout.h"
 
 namespace kernels {
@@ -27,8 +29,6 @@ namespace {
 
 /// Rows of logits that exist at a time.
 constexpr std::int64_t kHeadRows = 4096;
-/// Losses of micro-batches that wait to be taken.
-constexpr std::int64_t kMostLosses = 4096;
 /// What products want of the sizes of their matrices: rows of 16 bytes.
 constexpr std::int64_t kMultiple = 8;
 
@@ -91,7 +91,7 @@ class CudaBackend final : public Backend {
     std::int64_t bytes = Products::kWorkspaceBytes;
     bytes += std::min(rows, kHeadRows) * padded_vocab * 4;  // logits, of an evaluation
     bytes += 10 * rows * 4;                                 // ids, targets, losses, cached rows
-    bytes += kMostLosses * 8;
+    bytes += QueuedLosses::kMost * 8;
     bytes += widened * rows * (training ? 9 : 4) * 2;  // qkv, out, and their gradients
     if (training) {
       bytes += rows * heads * 4;  // delta
@@ -111,23 +111,6 @@ class CudaBackend final : public Backend {
   const std::int32_t* on_device(Buffer& buffer, ConstView ids) {
     auto* copy = buffer.take<std::int32_t>(ids.elements());
     gpu::copy_bytes_in(copy, ids.data(), ids.bytes(), stream());
-    return copy;
-  }
-
-  /// Device memory and what it holds, so that the same is not copied again.
-  template <class T>
-  struct Mirror {
-    explicit Mirror(gpu::Queue& queue) : buffer(queue) {}
-    Buffer buffer;
-    std::vector<T> content;
-  };
-  template <class T>
-  const T* mirrored(Mirror<T>& mirror, const std::vector<T>& values) {
-    auto* copy = mirror.buffer.template take<T>(static_cast<std::int64_t>(values.size()));
-    if (mirror.content != values) {
-      gpu::copy_bytes_in(copy, values.data(), values.size() * sizeof(T), stream());
-      mirror.content = values;
-    }
     return copy;
   }
 
@@ -178,7 +161,7 @@ class CudaBackend final : public Backend {
                        ConstView wpe) override {
     const std::int32_t* own_ids = on_device(ids_, ids);
     row_positions_.assign(positions.i32(), positions.i32() + positions.elements());
-    cuda::embed_packed(x.f32(), own_ids, mirrored(positions_, row_positions_), bf16(wte.forward),
+    cuda::embed_packed(x.f32(), own_ids, positions_.hold(row_positions_), bf16(wte.forward),
                        wpe.f32(), to_int(x.dim(0)), to_int(x.dim(1)), stream());
   }
 
@@ -414,8 +397,8 @@ class CudaBackend final : public Backend {
     // A layer's caches stay where they are from token to token, and its positions are those of the
     // layer before: in most passes nothing is copied here.
     if (cached_calls_ == cached_.size()) cached_.emplace_back(queue_);
-    const CachedRow* cached = mirrored(cached_[cached_calls_++], rows_);
-    const std::int32_t* positions = mirrored(positions_, row_positions_);
+    const CachedRow* cached = cached_[cached_calls_++].hold(rows_);
+    const std::int32_t* positions = positions_.hold(row_positions_);
     append_to_caches(cached, positions, bf16(qkv), count, heads, head_size, stream());
     cuda::attention_cached(bf16(out), bf16(qkv), cached, positions, count, heads, head_size,
                            stream());
@@ -450,38 +433,13 @@ class CudaBackend final : public Backend {
     return sum;
   }
 
-  /// The sum goes to the end of a list on the device, whose length stands there too: what is queued
-  /// is the same for every micro-batch.
   void do_queue_head_loss(View /*losses*/, View dx, View dwte, ConstView x, const PackedWeight& wte,
                           ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
                           const LossOptions& options) override {
-    if (queued_losses_ == kMostLosses) fetch_losses();
-    const float* own_losses =
-        queue_losses(dx, dwte, x, wte, targets, vocab, scale, gradient, options);
-    append_loss(loss_list(), own_losses, to_int(x.dim(0)), stream());
-    ++queued_losses_;
+    queued_losses_.append(queue_losses(dx, dwte, x, wte, targets, vocab, scale, gradient, options),
+                          to_int(x.dim(0)));
   }
-  std::vector<double> do_take_losses() override {
-    fetch_losses();
-    return std::exchange(losses_taken_, {});
-  }
-  LossList loss_list() {
-    const bool made = loss_sums_.empty();
-    LossList list{.sums = loss_sums_.take<double>(kMostLosses), .count = loss_count_.take<int>(1)};
-    if (made) gpu::fill_bytes(list.count, 0, sizeof(int), stream());
-    return list;
-  }
-  void fetch_losses() {
-    if (queued_losses_ == 0) return;
-    const LossList list = loss_list();
-    const std::size_t before = losses_taken_.size();
-    losses_taken_.resize(before + static_cast<std::size_t>(queued_losses_));
-    gpu::copy_bytes_out(losses_taken_.data() + before, list.sums,
-                        static_cast<std::size_t>(queued_losses_) * sizeof(double), stream());
-    gpu::fill_bytes(list.count, 0, sizeof(int), stream());
-    queued_losses_ = 0;
-  }
-
+  std::vector<double> do_take_losses() override { return queued_losses_.take(); }
   /// Queues the losses and gradients of head_loss(); where the losses will be.
   const float* queue_losses(View dx, View dwte, ConstView x, const PackedWeight& wte,
                             ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
@@ -517,14 +475,36 @@ class CudaBackend final : public Backend {
     return own_losses;
   }
 
+  bool has_candidates() const override { return true; }
+  void do_head_candidates(std::span<TopLogits> rows, std::span<const float> inverse_temperatures,
+                          ConstView x, const PackedWeight& wte, std::int64_t vocab) override {
+    const std::int64_t count = x.dim(0);
+    candidates_.begin(inverse_temperatures, std::min(count, kHeadRows), to_int(vocab));
+    for (std::int64_t first = 0; first < count; first += kHeadRows) {
+      const std::int64_t own = std::min(count - first, kHeadRows);
+      const bool few = own <= kDecodeRows;
+      const float* logits =
+          few ? few_logits(x.rows(first, own), wte, vocab) : logits_of<float>(x, wte, first, own);
+      candidates_.find(first, logits, to_int(own), to_int(vocab),
+                       to_int(few ? vocab : wte.outputs));
+    }
+    candidates_.fetch(rows);
+  }
+
+  /// (rows, V) logits of a few rows.
+  const float* few_logits(ConstView x, const PackedWeight& wte, std::int64_t vocab) {
+    const std::int64_t rows = x.dim(0);
+    auto* logits = logits_.take<float>(rows * vocab);
+    decode_linear(logits, bf16(x), bf16(wte.forward), nullptr, false, to_int(rows),
+                  to_int(wte.inputs), to_int(vocab), stream());
+    return logits;
+  }
+
   void do_head_logits(View logits, ConstView x, const PackedWeight& wte,
                       std::int64_t vocab) override {
     const std::int64_t rows = x.dim(0);
     if (rows <= kDecodeRows) {
-      auto* own = logits_.take<float>(rows * vocab);
-      decode_linear(own, bf16(x), bf16(wte.forward), nullptr, false, to_int(rows),
-                    to_int(wte.inputs), to_int(vocab), stream());
-      gpu::copy_bytes_out(logits.data(), own, logits.bytes(), stream());
+      gpu::copy_bytes_out(logits.data(), few_logits(x, wte, vocab), logits.bytes(), stream());
       return;
     }
     for (std::int64_t first = 0; first < rows; first += kHeadRows) {
@@ -660,10 +640,10 @@ class CudaBackend final : public Backend {
   Mirror<std::int32_t> positions_{queue_};
   std::deque<Mirror<CachedRow>> cached_;  // by the number of the call in its pass
   std::size_t cached_calls_ = 0;
-  std::vector<double> losses_taken_;
-  std::int64_t queued_losses_ = 0;
+  QueuedLosses queued_losses_{queue_};
   Buffer ids_{queue_}, targets_{queue_}, id_groups_{queue_};
-  Buffer losses_{queue_}, loss_sums_{queue_}, loss_count_{queue_}, total_{queue_};
+  Buffer losses_{queue_}, total_{queue_};
+  CandidateFinder candidates_{queue_};
   Buffer norm_blocks_{queue_}, logits_{queue_};
   Buffer scratch_{queue_}, bias_{queue_}, pre_{queue_}, delta_{queue_};
   // of heads that are no kernel's size

@@ -2,6 +2,7 @@
 /// What the backend owns on a device: buffers, the memory of arenas.
 
 #include <cstdint>
+#include <vector>
 
 #include "base/tensor.h"
 #include "kernels/cuda/device.h"
@@ -37,6 +38,27 @@ class Buffer {
   gpu::Queue& queue_;
   void* memory_ = nullptr;
   std::size_t bytes_ = 0;
+};
+
+/// Device memory and what it holds, so that the same is not copied again.
+template <class T>
+class Mirror {
+ public:
+  explicit Mirror(gpu::Queue& queue) : queue_(queue), buffer_(queue) {}
+  /// Device memory that holds `values`.
+  const T* hold(const std::vector<T>& values) {
+    T* copy = buffer_.template take<T>(static_cast<std::int64_t>(values.size()));
+    if (content_ != values) {
+      gpu::copy_bytes_in(copy, values.data(), values.size() * sizeof(T), &queue_);
+      content_ = values;
+    }
+    return copy;
+  }
+
+ private:
+  gpu::Queue& queue_;
+  Buffer buffer_;
+  std::vector<T> content_;
 };
 
 /// For arenas.

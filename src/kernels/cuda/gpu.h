@@ -52,6 +52,9 @@ __device__ inline T* dynamic_shared() {
 // ---- numbers ------------------------------------------------------------------------------------
 
 __host__ __device__ inline float to_float(float x) { return x; }
+/// A float's bits, and back.
+__device__ inline std::uint32_t to_bits(float x) { return __float_as_uint(x); }
+__device__ inline float from_bits(std::uint32_t bits) { return __uint_as_float(bits); }
 __device__ inline float to_float(Bf16 x) {
   return __uint_as_float(static_cast<unsigned>(x.bits) << 16);
 }

@@ -78,6 +78,8 @@ T shuffle_from(T value, unsigned lane, GPU_HERE) {
 // ---- numbers ------------------------------------------------------------------------------------
 
 inline float to_float(float x) { return x; }
+inline std::uint32_t to_bits(float x) { return std::bit_cast<std::uint32_t>(x); }
+inline float from_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 inline float to_float(Bf16 x) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
 }

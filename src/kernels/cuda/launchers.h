@@ -144,6 +144,27 @@ struct LossList {
 /// The same sum at the end of a list that has room for it.
 void append_loss(const LossList& list, const float* values, int count, Stream stream);
 
+// ---- what a draw looks at -----------------------------------------------------------------------
+
+/// Of a row of logits the most likely, in order (equal ones by id); kernels::TopLogits' twin.
+inline constexpr int kCandidates = 256;
+struct CandidateRow {
+  double mass;                    ///< sum of e^((logit - the largest) inverse_temperature)
+  float logits[kCandidates];      ///< -infinity where there are fewer; NaN comes first
+  std::int32_t ids[kCandidates];  ///< -1 where there are fewer
+};
+/// Device memory for `rows` rows: slices of them with their best, maximum and mass.
+struct CandidateScratch {
+  std::uint64_t* best;  ///< (rows, slices, kCandidates)
+  float* tops;          ///< (rows, slices)
+  double* masses;       ///< (rows, slices)
+};
+int candidate_slices(int vocab);
+/// logits: (rows, stride), of which the first `vocab` count. inverse_temperatures: (rows), device.
+void find_candidates(CandidateRow* out, const CandidateScratch& scratch, const float* logits,
+                     const float* inverse_temperatures, int rows, int vocab, int stride,
+                     Stream stream);
+
 // ---- optimizer ----------------------------------------------------------------------------------
 
 /// Doubles of scratch that squared_norm() takes at most.

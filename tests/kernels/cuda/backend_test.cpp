@@ -1,6 +1,10 @@
 // The CUDA backend, its kernels played by the host, against the f32 reference: the door's
 // operations over awkward shapes, as far as the backend goes (channels in multiples of 8).
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
 #include "expect_error.h"
 #include "kernels/operations.h"
 
@@ -138,6 +142,38 @@ TEST(Cuda, HeadLoss) {
   overwrite.gradient = Gradient::kOverwrite;
   check(overwrite);
   check(HeadLogits{5, 40, 97, 128});
+}
+
+/// Those of a row in order, as head_logits() and the base class have them.
+TEST(Cuda, CandidatesAreTheMostLikelyLogits) {
+  constexpr std::int64_t kRows = 6, kChannels = 40, kVocab = 1100, kPadded = 1152;
+  for (const std::int64_t rows : {std::int64_t{2}, kRows}) {
+    const auto backend = make_backend(Device::kCuda, DType::kBf16);
+    ASSERT_TRUE(backend->has_candidates());
+    Draw draw(DType::kF32);
+    const Tensor x = draw({rows, kChannels}).as(DType::kBf16);
+    const Tensor table = draw({kPadded, kChannels});
+    const Weight wte(*backend, table, WeightOrder::kOutIn);
+    Tensor logits = unwritten(DType::kF32, {rows, kVocab});
+    backend->head_logits(logits, x, wte, kVocab);
+    std::vector<TopLogits> tops(static_cast<std::size_t>(rows));
+    const std::vector<float> temperatures(tops.size(), 0.7F);
+    backend->head_candidates(tops, temperatures, x, wte, kVocab);
+    for (std::int64_t n = 0; n < rows; ++n) {
+      const TopLogits& top = tops[static_cast<std::size_t>(n)];
+      const float* row = base::View(logits).f32() + n * kVocab;
+      std::vector<float> sorted(row, row + kVocab);
+      std::ranges::sort(sorted, std::greater<>());
+      sorted.resize(TopLogits::kCount);
+      EXPECT_TRUE(std::ranges::equal(top.logits, sorted));
+      for (std::size_t i = 0; i < top.ids.size(); ++i) EXPECT_EQ(row[top.ids[i]], sorted[i]);
+      double mass = 0;
+      for (std::int64_t v = 0; v < kVocab; ++v) {
+        mass += std::exp(static_cast<double>(row[v] - sorted[0]) * 0.7);
+      }
+      EXPECT_NEAR(top.mass, mass, 1e-6 * mass);
+    }
+  }
 }
 
 TEST(Cuda, AdamW) {
