@@ -464,27 +464,26 @@ std::size_t Backend::muon_workspace_bytes(std::int64_t rows, std::int64_t column
 std::string cuda_trouble(int index) { return find_cuda_trouble(index); }
 
 std::unique_ptr<Backend> make_backend(Device device, DType compute_type, const CpuChoice* choice,
-                                      int index) {
+                                      int index, bool tf32) {
   if (compute_type != DType::kF32 && compute_type != DType::kBf16) {
     fail("make_backend: expected compute type f32 or bf16, got {}", base::name_of(compute_type));
   }
   if (device == Device::kReference) return make_reference_backend(compute_type);
   if (device == Device::kCpu) return make_cpu_backend(compute_type, choice);
-  if (compute_type != DType::kBf16) {
-    fail("--device cuda computes in bf16 only; use --precision bf16, or --device cpu");
-  }
-  return make_cuda_backend(index);
+  return make_cuda_backend(index, compute_type, tf32);
 }
 
 std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format,
-                                                const CpuChoice* choice, int index) {
+                                                const CpuChoice* choice, int index, bool tf32) {
   if (device == Device::kReference) return make_reference_backend(format);
   if (device == Device::kCpu) return make_cpu_backend(format, choice);
-  if (format != WeightFormat::kBf16) {
-    fail("--device cuda has weights in bf16 only, not in {}; use --precision bf16, or --device cpu",
-         name_of(format));
+  if (format != WeightFormat::kF32 && format != WeightFormat::kBf16) {
+    fail(
+        "--device cuda has weights in bf16 and fp32 only, not in {}; use --precision bf16, or "
+        "--device cpu",
+        name_of(format));
   }
-  return make_cuda_backend(index);
+  return make_cuda_backend(index, format == WeightFormat::kF32 ? DType::kF32 : DType::kBf16, tf32);
 }
 
 }  // namespace kernels

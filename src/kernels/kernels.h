@@ -547,16 +547,20 @@ std::vector<double> try_cpu_choices(DType compute_type, const std::vector<CpuCho
 /// instruction set of the cpu backend, oneDNN's included; an unknown value, or one this processor
 /// lacks, is an Error, never a silent fallback. oneDNN takes its cap once: another value later in
 /// the same process is an Error too.
-/// `index`: of the CUDA device, whose backend computes in bf16 only. Throws Error as cuda_trouble()
-/// says.
+/// `index`: of the CUDA device. Throws Error as cuda_trouble() says.
+/// `tf32`: whether the CUDA backend's products of f32 round what they multiply to TF32 (10 bits
+/// after the point instead of 23, sums stay f32), which is what tensor cores take. Elsewhere, and
+/// in bf16, it means nothing.
 std::unique_ptr<Backend> make_backend(Device device, DType compute_type,
-                                      const CpuChoice* choice = nullptr, int index = 0);
+                                      const CpuChoice* choice = nullptr, int index = 0,
+                                      bool tf32 = true);
 
 /// Makes a backend for inference with weights in `format`. It computes in f32 for kF32, else in
-/// bf16. As make_backend() otherwise.
+/// bf16. As make_backend() otherwise; the CUDA backend has no integer weights (Error).
 /// `choice`: decides the instruction set of weights in kF32 and kBf16; null: the strongest.
 std::unique_ptr<Backend> make_inference_backend(Device device, WeightFormat format,
-                                                const CpuChoice* choice = nullptr, int index = 0);
+                                                const CpuChoice* choice = nullptr, int index = 0,
+                                                bool tf32 = true);
 
 /// Instruction sets this processor can run, weakest first: "generic", "avx2", "avx512",
 /// "avx512_bf16", "amx".

@@ -178,11 +178,12 @@ inline std::string name_of(const Subject& subject) {
 
 inline void PrintTo(const Subject& subject, std::ostream* out) { *out << name_of(subject); }
 
-/// Runs `operation` on the f32 reference and on `subject`; their outputs must agree.
+/// Runs `operation` on the f32 reference and on `subject`; their outputs must agree. Tolerances of
+/// f32 are of products that are not rounded to TF32.
 template <class Operation>
 void against_reference(const Subject& subject, const Operation& operation) {
   const auto truth = make_backend(Device::kReference, DType::kF32);
-  const auto backend = make_backend(subject.device, subject.type);
+  const auto backend = make_backend(subject.device, subject.type, nullptr, 0, /*tf32=*/false);
   const Outputs expected = operation(*truth, Draw(subject.type));
   const Outputs actual = operation(*backend, Draw(subject.type));
   ASSERT_EQ(actual.size(), expected.size());

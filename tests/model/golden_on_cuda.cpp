@@ -4,10 +4,12 @@
 
 namespace model_test {
 
-constexpr BackendCase kCuda = {kernels::Device::kCuda, base::DType::kBf16};
+constexpr BackendCase kBf16 = {kernels::Device::kCuda, base::DType::kBf16};
+constexpr BackendCase kF32 = {kernels::Device::kCuda, base::DType::kF32};
 
 INSTANTIATE_TEST_SUITE_P(Cuda, Golden,
-                         testing::Values(GoldenCase{"tiny", kCuda}, GoldenCase{"small", kCuda}),
+                         testing::Values(GoldenCase{"tiny", kBf16}, GoldenCase{"small", kBf16},
+                                         GoldenCase{"tiny", kF32}, GoldenCase{"small", kF32}),
                          golden_case_name);
 
 }  // namespace model_test

@@ -87,7 +87,8 @@ class GoldenRun {
         tensors(c.model),
         tolerance(c.backend.type == base::DType::kF32 ? kF32 : kBf16),
         model(model::load_model(golden_folder(c.model),
-                                kernels::make_backend(c.backend.device, c.backend.type),
+                                kernels::make_backend(c.backend.device, c.backend.type, nullptr, 0,
+                                                      /*tf32=*/false),
                                 trainable)) {}
 
   /// The ten AdamW steps of ref.json's "train"; checks what is known of each.

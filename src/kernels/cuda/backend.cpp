@@ -18,9 +18,11 @@
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/launchers.h"
-#include "kernels/cuda/products.h"
+#include "kernels/cuda/low_rank.h"
+#include "kernels/cuda/muon_steps.h"
 #include "kernels/cuda/queue.h"
 #include "kernels/cuda/queued_losses.h"
+#include "kernels/cuda/typed_products.h"
 #include "kernels/dropout.h"
 
 namespace kernels {
@@ -29,19 +31,6 @@ namespace {
 
 /// Rows of logits that exist at a time.
 constexpr std::int64_t kHeadRows = 4096;
-/// What products want of the sizes of their matrices: rows of 16 bytes.
-constexpr std::int64_t kMultiple = 8;
-
-int to_int(std::int64_t value) { return static_cast<int>(value); }
-
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-Bf16* bf16(const View& view) { return static_cast<Bf16*>(view.data()); }
-const Bf16* bf16(const ConstView& view) { return static_cast<const Bf16*>(view.data()); }
-const Bf16* bf16(const std::byte* memory) { return reinterpret_cast<const Bf16*>(memory); }
-float* f32(const View& view) { return view.empty() ? nullptr : view.f32(); }
 
 Mask to_mask(const Dropout& dropout) {
   if (!dropout.active()) return {};
@@ -50,26 +39,40 @@ Mask to_mask(const Dropout& dropout) {
           static_cast<std::uint64_t>(dropout.first_row)};
 }
 
+/// A: what activations and weights' copies are made of, f32 or bf16.
+template <class A>
 class CudaBackend final : public Backend {
+  static constexpr bool kF32 = std::is_same_v<A, float>;
+  static constexpr int kBytes = sizeof(A);
+
  public:
-  CudaBackend(int index, const gpu::DeviceFacts& facts)
-      : Backend(DType::kBf16, WeightFormat::kBf16),
+  /// `tf32`: of products of f32.
+  CudaBackend(int index, const gpu::DeviceFacts& facts, bool tf32)
+      : Backend(kF32 ? DType::kF32 : DType::kBf16, kF32 ? WeightFormat::kF32 : WeightFormat::kBf16),
         facts_(facts),
+        tf32_(kF32 && tf32),
         memory_(index),
-        products_(&queue_) {}
+        products_(queue_, kF32 && tf32) {}
 
   std::string_view name() const override { return "cuda"; }
   std::string description() const override {
-    return fmt::format("cuda, {} (compute capability {}.{}), cuBLASLt bf16", facts_.name,
-                       facts_.major, facts_.minor);
+    return fmt::format("cuda, {} (compute capability {}.{}), cuBLASLt {}", facts_.name,
+                       facts_.major, facts_.minor,
+                       !kF32   ? "bf16"
+                       : tf32_ ? "tf32"
+                               : "fp32");
   }
   base::MemorySource* memory() override { return &memory_; }
   void finish() override { gpu::synchronize(stream()); }
-  std::string choices() const override { return products_.text(); }
-  std::string use_choices(const std::string& text) override { return products_.use(text); }
+  std::string choices() const override { return products_.all().text(); }
+  std::string use_choices(const std::string& text) override { return products_.all().use(text); }
 
  private:
   Stream stream() { return &queue_; }
+  static A* of(const View& view) { return static_cast<A*>(view.data()); }
+  static const A* of(const ConstView& view) { return static_cast<const A*>(view.data()); }
+  static A* of(std::byte* memory) { return reinterpret_cast<A*>(memory); }
+  static const A* of(const std::byte* memory) { return reinterpret_cast<const A*>(memory); }
 
   // ---- passes ---------------------------------------------------------------------------------
 
@@ -92,7 +95,7 @@ class CudaBackend final : public Backend {
     bytes += std::min(rows, kHeadRows) * padded_vocab * 4;  // logits, of an evaluation
     bytes += 10 * rows * 4;                                 // ids, targets, losses, cached rows
     bytes += QueuedLosses::kMost * 8;
-    bytes += widened * rows * (training ? 9 : 4) * 2;  // qkv, out, and their gradients
+    bytes += widened * rows * (training ? 9 : 4) * kBytes;  // qkv, out, and their gradients
     if (training) {
       bytes += rows * heads * 4;  // delta
       bytes += static_cast<std::int64_t>(
@@ -100,7 +103,7 @@ class CudaBackend final : public Backend {
                             column_sums_scratch_floats(to_int(rows), to_int(4 * channels)))) *
                4;
     } else {
-      bytes += 4 * channels * rows * 2;  // what GELU had, which nobody wants
+      bytes += 4 * channels * rows * kBytes;  // what GELU had, which nobody wants
     }
     return static_cast<std::size_t>(bytes);
   }
@@ -121,7 +124,7 @@ class CudaBackend final : public Backend {
   /// Products read it either way.
   PackedBytes do_packed_bytes(std::int64_t inputs, std::int64_t outputs, WeightOrder /*order*/,
                               bool /*with_backward*/) const override {
-    return {.forward = static_cast<std::size_t>(inputs * outputs) * sizeof(Bf16), .backward = 0};
+    return {.forward = static_cast<std::size_t>(inputs * outputs) * sizeof(A), .backward = 0};
   }
 
   /// Waits: the parameter may be a place that the next one takes.
@@ -139,12 +142,12 @@ class CudaBackend final : public Backend {
   }
   void renew(const PackedWeight& weight, ConstView parameter) {
     if (!lies_as_parameter(weight)) {
-      transpose_to_bf16(reinterpret_cast<Bf16*>(weight.forward), parameter.f32(),
-                        to_int(weight.inputs), to_int(weight.outputs), stream());
+      transpose(of(weight.forward), parameter.f32(), to_int(weight.inputs), to_int(weight.outputs),
+                stream());
       return;
     }
-    convert_to_bf16(reinterpret_cast<Bf16*>(weight.forward), parameter.f32(),
-                    static_cast<std::size_t>(parameter.elements()), stream());
+    cuda::convert(of(weight.forward), parameter.f32(),
+                  static_cast<std::size_t>(parameter.elements()), stream());
   }
 
   // ---- embedding ------------------------------------------------------------------------------
@@ -161,7 +164,7 @@ class CudaBackend final : public Backend {
                        ConstView wpe) override {
     const std::int32_t* own_ids = on_device(ids_, ids);
     row_positions_.assign(positions.i32(), positions.i32() + positions.elements());
-    cuda::embed_packed(x.f32(), own_ids, positions_.hold(row_positions_), bf16(wte.forward),
+    cuda::embed_packed(x.f32(), own_ids, positions_.hold(row_positions_), of(wte.forward),
                        wpe.f32(), to_int(x.dim(0)), to_int(x.dim(1)), stream());
   }
 
@@ -190,8 +193,8 @@ class CudaBackend final : public Backend {
   void do_add_layernorm_forward(View res_out, View normed, View mean, View rstd, ConstView res_in,
                                 ConstView branch, ConstView gain, ConstView bias,
                                 const Dropout& dropout) override {
-    cuda::add_layernorm_forward(res_out.f32(), bf16(normed), mean.f32(), rstd.f32(), res_in.f32(),
-                                bf16(branch), gain.f32(), bias.f32(), to_int(res_in.dim(0)),
+    cuda::add_layernorm_forward(res_out.f32(), of(normed), mean.f32(), rstd.f32(), res_in.f32(),
+                                of(branch), gain.f32(), bias.f32(), to_int(res_in.dim(0)),
                                 to_int(res_in.dim(1)), to_mask(dropout), stream());
   }
 
@@ -202,44 +205,30 @@ class CudaBackend final : public Backend {
     const int channels = to_int(res.dim(1));
     auto* scratch =
         scratch_.take<float>(static_cast<std::int64_t>(layernorm_scratch_floats(rows, channels)));
-    cuda::add_layernorm_backward(dres.f32(), bf16(dres_copy), f32(dgain), f32(dbias), bf16(dnormed),
+    cuda::add_layernorm_backward(dres.f32(), of(dres_copy), f32(dgain), f32(dbias), of(dnormed),
                                  res.f32(), mean.f32(), rstd.f32(), gain.f32(), to_mask(dropout),
                                  scratch, rows, channels, stream());
   }
 
   // ---- linear layers --------------------------------------------------------------------------
 
-  void multiply(const ProductShape& shape, void* out, const Bf16* left, const Bf16* right,
-                const Bf16* bias = nullptr, Bf16* pre = nullptr) {
-    if (shape.columns % kMultiple != 0 ||
-        (shape.right_transposed && shape.depth % kMultiple != 0) ||
-        (shape.left_transposed ? shape.rows : shape.depth) % kMultiple != 0) {
-      base::fail(
-          "cuda: channels and padded vocabulary must be multiples of {}, got a product of "
-          "{} x {} x {}",
-          kMultiple, shape.rows, shape.depth, shape.columns);
-    }
-    products_.multiply(shape, out, left, right, bias, pre);
-  }
-
   void do_linear_forward(View out, View pre, ConstView inp, const PackedWeight& weight,
                          ConstView bias, Epilogue epilogue) override {
     const bool gelu = epilogue == Epilogue::kGelu;
     if (inp.dim(0) <= kDecodeRows && by_outputs(weight) && pre.empty()) {
-      decode_linear(bf16(out), bf16(inp), bf16(weight.forward), bias.f32(), gelu,
-                    to_int(inp.dim(0)), to_int(weight.inputs), to_int(weight.outputs), stream());
+      decode_linear(of(out), of(inp), of(weight.forward), bias.f32(), gelu, to_int(inp.dim(0)),
+                    to_int(weight.inputs), to_int(weight.outputs), stream());
       return;
     }
-    auto* own_bias = bias_.take<Bf16>(weight.outputs);
-    convert_to_bf16(own_bias, bias.f32(), static_cast<std::size_t>(weight.outputs), stream());
-    Bf16* own_pre = bf16(pre);
-    if (gelu && pre.empty()) own_pre = pre_.take<Bf16>(out.elements());
-    multiply({.rows = to_int(inp.dim(0)),
-              .columns = to_int(weight.outputs),
-              .depth = to_int(weight.inputs),
-              .right_transposed = by_outputs(weight),
-              .epilogue = gelu ? ProductEpilogue::kBiasGelu : ProductEpilogue::kBias},
-             out.data(), bf16(inp), bf16(weight.forward), own_bias, own_pre);
+    const A* own_bias = products_.converted(bias_, bias.f32(), weight.outputs);
+    A* own_pre = of(pre);
+    if (gelu && pre.empty()) own_pre = pre_.take<A>(out.elements());
+    products_.multiply({.rows = to_int(inp.dim(0)),
+                        .columns = to_int(weight.outputs),
+                        .depth = to_int(weight.inputs),
+                        .right_transposed = by_outputs(weight),
+                        .epilogue = gelu ? ProductEpilogue::kBiasGelu : ProductEpilogue::kBias},
+                       out.data(), of(inp), of(weight.forward), own_bias, own_pre);
   }
 
   void do_linear_backward(View dinp, View dweight, View dbias, ConstView dout, ConstView inp,
@@ -249,80 +238,50 @@ class CudaBackend final : public Backend {
     const int inputs = to_int(weight.inputs);
     const int outputs = to_int(weight.outputs);
     if (!dweight.empty()) {
-      multiply({.rows = inputs,
-                .columns = outputs,
-                .depth = rows,
-                .left_transposed = true,
-                .f32_out = true,
-                .accumulate = gradient == Gradient::kAdd},
-               dweight.data(), bf16(inp), bf16(dout));
+      products_.multiply({.rows = inputs,
+                          .columns = outputs,
+                          .depth = rows,
+                          .left_transposed = true,
+                          .f32_out = true,
+                          .accumulate = gradient == Gradient::kAdd},
+                         dweight.data(), of(inp), of(dout));
     }
     if (!dbias.empty()) {
       if (gradient == Gradient::kOverwrite) do_fill_zero(dbias);
       auto* scratch = scratch_.take<float>(
           static_cast<std::int64_t>(column_sums_scratch_floats(rows, outputs)));
-      column_sums(dbias.f32(), bf16(dout), rows, outputs, scratch, stream());
+      column_sums(dbias.f32(), of(dout), rows, outputs, scratch, stream());
     }
     if (dinp.empty()) return;
     const bool gelu = epilogue == Epilogue::kGelu;
-    multiply({.rows = rows,
-              .columns = inputs,
-              .depth = outputs,
-              .right_transposed = !by_outputs(weight),
-              .epilogue = gelu ? ProductEpilogue::kGeluDerivative : ProductEpilogue::kNone},
-             dinp.data(), bf16(dout), bf16(weight.forward), nullptr, const_cast<Bf16*>(bf16(pre)));
+    products_.multiply(
+        {.rows = rows,
+         .columns = inputs,
+         .depth = outputs,
+         .right_transposed = !by_outputs(weight),
+         .epilogue = gelu ? ProductEpilogue::kGeluDerivative : ProductEpilogue::kNone},
+        dinp.data(), of(dout), of(weight.forward), nullptr, const_cast<A*>(of(pre)));
   }
 
-  /// The rank is widened to what products take.
   void do_low_rank_backward(View da, View db, ConstView dout, ConstView inp, ConstView a,
                             ConstView b, float scale) override {
-    const int rows = to_int(inp.dim(0));
-    const int inputs = to_int(inp.dim(1));
-    const int outputs = to_int(dout.dim(1));
-    const int rank = to_int(a.dim(1));
-    const int wide = to_int(round_up(rank, kMultiple));
-    auto* factor = factor_.take<Bf16>(std::int64_t{wide} * std::max(inputs, outputs));
-    auto* thin = thin_.take<Bf16>(std::int64_t{rows} * wide);
-    auto* sums = sums_.take<float>(std::int64_t{wide} * std::max(inputs, outputs));
-    if (!db.empty()) {  // (scale inp a)^T dout
-      widen(factor, a.f32(), inputs, rank, inputs, wide, scale, stream());
-      multiply({.rows = rows, .columns = wide, .depth = inputs}, thin, bf16(inp), factor);
-      multiply({.rows = wide,
-                .columns = outputs,
-                .depth = rows,
-                .left_transposed = true,
-                .f32_out = true},
-               sums, thin, bf16(dout));
-      add_block(db.f32(), sums, rank, outputs, outputs, stream());
-    }
-    if (!da.empty()) {  // inp^T (scale dout b^T)
-      widen(factor, b.f32(), rank, outputs, wide, outputs, scale, stream());
-      multiply({.rows = rows, .columns = wide, .depth = outputs, .right_transposed = true}, thin,
-               bf16(dout), factor);
-      multiply({.rows = inputs,
-                .columns = wide,
-                .depth = rows,
-                .left_transposed = true,
-                .f32_out = true},
-               sums, bf16(inp), thin);
-      add_block(da.f32(), sums, inputs, rank, wide, stream());
-    }
+    low_rank_.backward(da, db, dout, inp, a, b, scale);
   }
-
   std::size_t do_low_rank_workspace_bytes(std::int64_t rows, std::int64_t inputs,
                                           std::int64_t outputs, std::int64_t rank) const override {
-    const std::int64_t wide = round_up(rank, kMultiple);
-    return static_cast<std::size_t>(wide * (std::max(inputs, outputs) * 6 + rows * 2));
+    return low_rank_.workspace_bytes(rows, inputs, outputs, rank);
   }
 
   void do_gelu_forward(View out, ConstView pre) override {
-    cuda::gelu_forward(bf16(out), bf16(pre), static_cast<std::size_t>(out.elements()), stream());
+    cuda::gelu_forward(of(out), of(pre), static_cast<std::size_t>(out.elements()), stream());
   }
 
   // ---- attention ------------------------------------------------------------------------------
 
   /// The head size of the kernel that serves one; itself where none does, which the kernel refuses.
+  /// In f32 a kernel serves every size.
   static std::int64_t attention_size(std::int64_t head_size) {
+    if (kF32) return head_size;
     if (head_size <= 64) return 64;
     return head_size <= 128 ? 128 : head_size;
   }
@@ -340,14 +299,18 @@ class CudaBackend final : public Backend {
   }
 
   /// `inp`, (N, parts C), with its heads as wide as the kernel's.
-  const Bf16* widened(Buffer& buffer, ConstView inp, int parts, const AttentionShape& s) {
+  const A* widened(Buffer& buffer, ConstView inp, int parts, const AttentionShape& s) {
     const int rows = to_int(inp.dim(0));
     const int heads = parts * s.heads;
     const int from = to_int(inp.dim(1)) / heads;
-    if (from == s.head_size) return bf16(inp);
-    auto* wide = buffer.take<Bf16>(std::int64_t{rows} * heads * s.head_size);
-    resize_heads(wide, bf16(inp), rows, heads, from, s.head_size, stream());
-    return wide;
+    if constexpr (!kF32) {
+      if (from != s.head_size) {
+        auto* wide = buffer.take<A>(std::int64_t{rows} * heads * s.head_size);
+        resize_heads(wide, of(inp), rows, heads, from, s.head_size, stream());
+        return wide;
+      }
+    }
+    return of(inp);
   }
   /// Calls compute(memory for (N, parts C) with the kernel's heads); it ends in `out`.
   template <class Compute>
@@ -355,27 +318,32 @@ class CudaBackend final : public Backend {
     const int rows = to_int(out.dim(0));
     const int heads = parts * s.heads;
     const int to = to_int(out.dim(1)) / heads;
-    if (to == s.head_size) return compute(bf16(out));
-    auto* wide = buffer.take<Bf16>(std::int64_t{rows} * heads * s.head_size);
-    compute(wide);
-    resize_heads(bf16(out), wide, rows, heads, s.head_size, to, stream());
+    if constexpr (!kF32) {
+      if (to != s.head_size) {
+        auto* wide = buffer.take<A>(std::int64_t{rows} * heads * s.head_size);
+        compute(wide);
+        resize_heads(of(out), wide, rows, heads, s.head_size, to, stream());
+        return;
+      }
+    }
+    compute(of(out));
   }
 
   void do_attention_forward(View out, View lse, ConstView qkv, const Dropout& dropout) override {
     const AttentionShape s = shape_of(lse, qkv, dropout);
-    const Bf16* wide = widened(wide_qkv_, qkv, 3, s);
+    const A* wide = widened(wide_qkv_, qkv, 3, s);
     into(out, wide_out_, 1, s,
-         [&](Bf16* to) { cuda::attention_forward(to, lse.f32(), wide, s, stream()); });
+         [&](A* to) { cuda::attention_forward(to, lse.f32(), wide, s, stream()); });
   }
 
   void do_attention_backward(View dqkv, ConstView dout, ConstView qkv, ConstView out, ConstView lse,
                              const Dropout& dropout) override {
     const AttentionShape s = shape_of(lse, qkv, dropout);
     auto* delta = delta_.take<float>(lse.elements());
-    const Bf16* own_dout = widened(wide_dout_, dout, 1, s);
-    const Bf16* own_qkv = widened(wide_qkv_, qkv, 3, s);
-    const Bf16* own_out = widened(wide_out_, out, 1, s);
-    into(dqkv, wide_dqkv_, 3, s, [&](Bf16* to) {
+    const A* own_dout = widened(wide_dout_, dout, 1, s);
+    const A* own_qkv = widened(wide_qkv_, qkv, 3, s);
+    const A* own_out = widened(wide_out_, out, 1, s);
+    into(dqkv, wide_dqkv_, 3, s, [&](A* to) {
       cuda::attention_backward(to, delta, own_dout, own_qkv, own_out, lse.f32(), s, stream());
     });
   }
@@ -385,8 +353,8 @@ class CudaBackend final : public Backend {
     row_positions_.clear();
     for (const CacheRows& sequence : sequences) {
       for (std::int64_t row = 0; row < sequence.rows; ++row) {
-        rows_.push_back({.keys = bf16(sequence.keys),
-                         .values = bf16(sequence.values),
+        rows_.push_back({.keys = of(sequence.keys),
+                         .values = of(sequence.values),
                          .positions = sequence.keys.dim(1)});
         row_positions_.push_back(to_int(sequence.position + row));
       }
@@ -397,26 +365,25 @@ class CudaBackend final : public Backend {
     // A layer's caches stay where they are from token to token, and its positions are those of the
     // layer before: in most passes nothing is copied here.
     if (cached_calls_ == cached_.size()) cached_.emplace_back(queue_);
-    const CachedRow* cached = cached_[cached_calls_++].hold(rows_);
+    const CachedRow<A>* cached = cached_[cached_calls_++].hold(rows_);
     const std::int32_t* positions = positions_.hold(row_positions_);
-    append_to_caches(cached, positions, bf16(qkv), count, heads, head_size, stream());
-    cuda::attention_cached(bf16(out), bf16(qkv), cached, positions, count, heads, head_size,
-                           stream());
+    append_to_caches(cached, positions, of(qkv), count, heads, head_size, stream());
+    cuda::attention_cached(of(out), of(qkv), cached, positions, count, heads, head_size, stream());
   }
 
   // ---- head and loss --------------------------------------------------------------------------
 
-  /// `count` rows of logits from `first` on, in f32 or bf16.
+  /// `count` rows of logits from `first` on, in f32 or A.
   template <class L>
   L* logits_of(ConstView x, const PackedWeight& wte, std::int64_t first, std::int64_t count) {
     const std::int64_t room = std::min(x.dim(0), kHeadRows) * wte.outputs;
     auto* logits = logits_.take<L>(room);
-    multiply({.rows = to_int(count),
-              .columns = to_int(wte.outputs),
-              .depth = to_int(wte.inputs),
-              .right_transposed = true,
-              .f32_out = std::is_same_v<L, float>},
-             logits, bf16(x) + first * wte.inputs, bf16(wte.forward));
+    products_.multiply({.rows = to_int(count),
+                        .columns = to_int(wte.outputs),
+                        .depth = to_int(wte.inputs),
+                        .right_transposed = true,
+                        .f32_out = std::is_same_v<L, float>},
+                       logits, of(x) + first * wte.inputs, of(wte.forward));
     return logits;
   }
 
@@ -457,20 +424,21 @@ class CudaBackend final : public Backend {
                              to_int(vocab), to_int(wte.outputs), stream());
         continue;
       }
-      // In bf16, as their gradients will be: half of the head's traffic.
-      Bf16* logits = logits_of<Bf16>(x, wte, first, count);
+      // In what their gradients will be: in bf16 half of the head's traffic.
+      A* logits = logits_of<A>(x, wte, first, count);
       softmax_loss(own_losses + first, logits, own_targets + first, to_int(count), to_int(vocab),
                    to_int(wte.outputs), loss_gradient, stream());
-      multiply({.rows = to_int(count), .columns = to_int(wte.inputs), .depth = to_int(wte.outputs)},
-               bf16(dx) + first * wte.inputs, logits, bf16(wte.forward));
+      products_.multiply(
+          {.rows = to_int(count), .columns = to_int(wte.inputs), .depth = to_int(wte.outputs)},
+          of(dx) + first * wte.inputs, logits, of(wte.forward));
       if (dwte.empty()) continue;
-      multiply({.rows = to_int(wte.outputs),
-                .columns = to_int(wte.inputs),
-                .depth = to_int(count),
-                .left_transposed = true,
-                .f32_out = true,
-                .accumulate = first > 0 || gradient == Gradient::kAdd},
-               dwte.data(), logits, bf16(x) + first * wte.inputs);
+      products_.multiply({.rows = to_int(wte.outputs),
+                          .columns = to_int(wte.inputs),
+                          .depth = to_int(count),
+                          .left_transposed = true,
+                          .f32_out = true,
+                          .accumulate = first > 0 || gradient == Gradient::kAdd},
+                         dwte.data(), logits, of(x) + first * wte.inputs);
     }
     return own_losses;
   }
@@ -495,8 +463,8 @@ class CudaBackend final : public Backend {
   const float* few_logits(ConstView x, const PackedWeight& wte, std::int64_t vocab) {
     const std::int64_t rows = x.dim(0);
     auto* logits = logits_.take<float>(rows * vocab);
-    decode_linear(logits, bf16(x), bf16(wte.forward), nullptr, false, to_int(rows),
-                  to_int(wte.inputs), to_int(vocab), stream());
+    decode_linear(logits, of(x), of(wte.forward), nullptr, false, to_int(rows), to_int(wte.inputs),
+                  to_int(vocab), stream());
     return logits;
   }
 
@@ -544,9 +512,7 @@ class CudaBackend final : public Backend {
                               .m = m.f32(),
                               .v = v.f32(),
                               .gradient = gradient.f32(),
-                              .copies = copies != nullptr && lies_as_parameter(*copies)
-                                            ? reinterpret_cast<Bf16*>(copies->forward)
-                                            : nullptr,
+                              .copies = copies != nullptr ? renewed_with(*copies) : nullptr,
                               .average = f32(average.values)};
     const AdamNumbers numbers{
         .gradient_scale = hyper.gradient_scale,
@@ -558,87 +524,37 @@ class CudaBackend final : public Backend {
         .inverse_root_bias2 = static_cast<float>(1.0 / std::sqrt(correction2)),
         .average_rate = static_cast<float>(1.0 - average.decay)};
     cuda::adamw_step(tensors, numbers, static_cast<std::size_t>(parameter.elements()), stream());
-    if (copies != nullptr && !lies_as_parameter(*copies)) renew(*copies, parameter);
+    if (copies != nullptr && tensors.copies == nullptr) renew(*copies, parameter);
+  }
+  /// The copy that AdamW renews in its own pass: in bf16, one that lies as its parameter.
+  static Bf16* renewed_with(const PackedWeight& copies) {
+    if constexpr (kF32) {
+      return nullptr;
+    } else {
+      return lies_as_parameter(copies) ? of(copies.forward) : nullptr;
+    }
   }
 
   void do_muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
                     const PackedWeight* copies, const Average& average) override {
-    const auto count = static_cast<std::size_t>(parameter.elements());
-    auto* update = update_.take<float>(parameter.elements());
-    muon_momentum(update, m.f32(), gradient.f32(), hyper.gradient_scale, hyper.momentum, count,
-                  stream());
-    const auto rate = static_cast<double>(hyper.learning_rate);
-    MuonPart part;
-    part.rows = to_int(parameter.dim(0));
-    part.stride = to_int(parameter.dim(1));
-    part.columns = part.stride / to_int(hyper.parts);
-    for (; part.first < part.stride; part.first += part.columns) {
-      const float* x = orthogonalize(update, part);
-      muon_apply(parameter.f32(), f32(average.values), x, part,
-                 static_cast<float>(1.0 - rate * static_cast<double>(hyper.weight_decay)),
-                 static_cast<float>(rate * static_cast<double>(hyper.scale)),
-                 static_cast<float>(1.0 - average.decay), stream());
-    }
+    muon_.step(parameter, gradient, m, hyper, average);
     if (copies != nullptr) renew(*copies, parameter);
   }
-
-  /// The iteration of kernels.h on one part: X (large, small) in f32.
-  const float* orthogonalize(const float* update, const MuonPart& part) {
-    const int large = part.large();
-    const int small = part.small();
-    const std::int64_t elements = std::int64_t{large} * small;
-    const std::int64_t square = std::int64_t{small} * small;
-    auto* result = sums_.take<float>(elements);
-    auto* x = thin_.take<Bf16>(2 * elements);
-    Bf16* next = x + elements;
-    auto* gram = gram_.take<float>(2 * square);
-    float* gram_square = gram + square;
-    auto* narrow = factor_.take<Bf16>(2 * square);
-    Bf16* polynomial = narrow + square;
-    muon_gather(result, update, part, stream());
-    auto* squares = total_.take<double>(1);
-    cuda::squared_norm(squares, result, static_cast<std::size_t>(elements),
-                       norm_blocks_.take<double>(kNormBlocks), stream());
-    muon_normalize(x, result, squares, static_cast<float>(kMuonNormFloor),
-                   static_cast<std::size_t>(elements), stream());
-    const auto own_square = [&](float* out, const Bf16* of, int depth) {
-      multiply({.rows = small,
-                .columns = small,
-                .depth = depth,
-                .left_transposed = true,
-                .f32_out = true},
-               out, of, of);
-    };
-    for (int i = 1; i <= kMuonIterations; ++i) {
-      own_square(gram, x, large);
-      convert_to_bf16(narrow, gram, static_cast<std::size_t>(square), stream());
-      own_square(gram_square, narrow, small);
-      muon_polynomial(polynomial, gram, gram_square, small, static_cast<float>(kMuonA),
-                      static_cast<float>(kMuonB), static_cast<float>(kMuonC), stream());
-      const bool last = i == kMuonIterations;
-      multiply({.rows = large, .columns = small, .depth = small, .f32_out = last},
-               last ? static_cast<void*>(result) : next, x, polynomial);
-      std::swap(x, next);
-    }
-    return result;
-  }
-
   std::size_t do_muon_workspace_bytes(std::int64_t rows, std::int64_t columns,
                                       std::int64_t parts) const override {
-    const std::int64_t part = columns / parts;
-    const std::int64_t small = std::min(rows, part);
-    return static_cast<std::size_t>(rows * columns * 4 + rows * part * 8 + small * small * 12);
+    return muon_.workspace_bytes(rows, columns, parts);
   }
 
   gpu::DeviceFacts facts_;
+  bool tf32_;
   SharedMemory memory_;
   gpu::Queue queue_;
-  Products products_;
+  TypedProducts<A> products_;
   std::vector<std::int32_t> groups_;  // rows by their ids, on the host
-  std::vector<CachedRow> rows_;
+  std::vector<CachedRow<A>> rows_;
   std::vector<std::int32_t> row_positions_;
   Mirror<std::int32_t> positions_{queue_};
-  std::deque<Mirror<CachedRow>> cached_;  // by the number of the call in its pass
+  std::deque<Mirror<CachedRow<A>>> cached_;  // by the number of the call in its pass
   std::size_t cached_calls_ = 0;
   QueuedLosses queued_losses_{queue_};
   Buffer ids_{queue_}, targets_{queue_}, id_groups_{queue_};
@@ -648,8 +564,8 @@ class CudaBackend final : public Backend {
   Buffer scratch_{queue_}, bias_{queue_}, pre_{queue_}, delta_{queue_};
   // of heads that are no kernel's size
   Buffer wide_qkv_{queue_}, wide_out_{queue_}, wide_dout_{queue_}, wide_dqkv_{queue_};
-  // of adapters and Muon
-  Buffer factor_{queue_}, thin_{queue_}, sums_{queue_}, update_{queue_}, gram_{queue_};
+  LowRank<A> low_rank_{queue_, products_};
+  MuonSteps<A> muon_{queue_, products_};
 };
 
 }  // namespace
@@ -664,9 +580,13 @@ std::string find_cuda_trouble(int index) {
   return {};
 }
 
-std::unique_ptr<Backend> make_cuda_backend(int index) {
+std::unique_ptr<Backend> make_cuda_backend(int index, DType compute_type, bool tf32) {
   try {
-    return std::make_unique<cuda::CudaBackend>(index, gpu::open_device(index));
+    const gpu::DeviceFacts facts = gpu::open_device(index);
+    if (compute_type == DType::kF32) {
+      return std::make_unique<cuda::CudaBackend<float>>(index, facts, tf32);
+    }
+    return std::make_unique<cuda::CudaBackend<gpu::Bf16>>(index, facts, tf32);
   } catch (const gpu::Error& error) {
     base::fail("--device cuda:{}: {}", index, error.what());
   }

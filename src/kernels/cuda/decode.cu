@@ -13,18 +13,15 @@ constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * 32;
 constexpr float kLog2E = 1.4426950409F;
 
-__device__ inline void store(float& to, float value) { to = value; }
-__device__ inline void store(Bf16& to, float value) { to = gpu::to_bf16(value); }
-
 /// A warp has an output: it reads the weight's row once for all rows of inp, which stay in L1.
-template <class Out, int kRows>
+template <class Out, class A, int kRows>
 __global__ void __launch_bounds__(kThreads)
-    decode_outputs(Out* out, const Bf16* inp, const Bf16* weight, const float* bias, bool gelu,
+    decode_outputs(Out* out, const A* inp, const A* weight, const float* bias, bool gelu,
                    int inputs, int outputs) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int m = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x / 32);
   if (m >= outputs) return;  // a whole warp
-  const Bf16* row = weight + static_cast<std::size_t>(m) * inputs;
+  const A* row = weight + static_cast<std::size_t>(m) * inputs;
   float sums[kRows] = {};
   GPU_UNROLL
   for (int k = lane * 8; k < inputs; k += 256) {
@@ -48,28 +45,28 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// A row's keys and values go to its place in its sequence's caches, eight channels a thread.
+template <class A>
 __global__ void __launch_bounds__(kThreads)
-    append_rows(const CachedRow* cached, const std::int32_t* positions, const Bf16* qkv, int heads,
+    append_rows(const CachedRow<A>* cached, const std::int32_t* positions, const A* qkv, int heads,
                 int head_size) {
   const std::size_t n = blockIdx.x;
-  const CachedRow row = cached[n];
+  const CachedRow<A> row = cached[n];
   const int channels = heads * head_size;
-  const Bf16* from = qkv + n * 3 * channels;
+  const A* from = qkv + n * 3 * channels;
   for (int c = static_cast<int>(threadIdx.x) * 8; c < channels; c += kThreads * 8) {
     const std::size_t head = static_cast<std::size_t>(c / head_size) * row.positions;
     const std::size_t to = (head + positions[n]) * head_size + c % head_size;
-    *reinterpret_cast<uint4*>(row.keys + to) = *reinterpret_cast<const uint4*>(from + channels + c);
-    *reinterpret_cast<uint4*>(row.values + to) =
-        *reinterpret_cast<const uint4*>(from + 2 * channels + c);
+    copy8(row.keys + to, from + channels + c);
+    copy8(row.values + to, from + 2 * channels + c);
   }
 }
 
 /// A block has a head of a row; kLanes lanes share a key, eight channels each (those past the head
 /// size have none). Each group of lanes keeps its own maximum, sum and output over the keys it
 /// sees; they are joined in a fixed order at the end.
-template <int kLanes>
+template <int kLanes, class A>
 __global__ void __launch_bounds__(kThreads)
-    cached_heads(Bf16* out, const Bf16* qkv, const CachedRow* cached, const std::int32_t* positions,
+    cached_heads(A* out, const A* qkv, const CachedRow<A>* cached, const std::int32_t* positions,
                  int heads, int head_size) {
   constexpr int kGroups = kThreads / kLanes;  // keys at once
   GPU_SHARED(tops, float[kGroups]);
@@ -77,7 +74,7 @@ __global__ void __launch_bounds__(kThreads)
   GPU_SHARED(outs, float[kGroups][kLanes * 8]);
   const std::size_t n = blockIdx.x;
   const int h = static_cast<int>(blockIdx.y);
-  const CachedRow row = cached[n];
+  const CachedRow<A> row = cached[n];
   const int length = positions[n] + 1;
   const int group = static_cast<int>(threadIdx.x) / kLanes;
   const int d = static_cast<int>(threadIdx.x) % kLanes * 8;
@@ -133,14 +130,14 @@ __global__ void __launch_bounds__(kThreads)
     all_sum += sums[g] * share;
     all_mix += outs[g][own] * share;
   }
-  out[n * channels + h * head_size + own] = gpu::to_bf16(all_mix / all_sum);
+  store(out[n * channels + h * head_size + own], all_mix / all_sum);
 }
 
 }  // namespace
 
-template <class Out>
-void decode_linear(Out* out, const Bf16* inp, const Bf16* weight, const float* bias, bool gelu,
-                   int rows, int inputs, int outputs, Stream stream) {
+template <class Out, class A>
+void decode_linear(Out* out, const A* inp, const A* weight, const float* bias, bool gelu, int rows,
+                   int inputs, int outputs, Stream stream) {
   if (inputs % kVector != 0) {
     gpu::fail("decode_linear: inputs must be a multiple of 8, got " + std::to_string(inputs));
   }
@@ -151,30 +148,34 @@ void decode_linear(Out* out, const Bf16* inp, const Bf16* weight, const float* b
   };
   switch (rows) {
     case 1:
-      return run(decode_outputs<Out, 1>);
+      return run(decode_outputs<Out, A, 1>);
     case 2:
-      return run(decode_outputs<Out, 2>);
+      return run(decode_outputs<Out, A, 2>);
     case 3:
-      return run(decode_outputs<Out, 3>);
+      return run(decode_outputs<Out, A, 3>);
     case kDecodeRows:
-      return run(decode_outputs<Out, kDecodeRows>);
+      return run(decode_outputs<Out, A, kDecodeRows>);
     default:
       gpu::fail("decode_linear: 1 to 4 rows at a time, got " + std::to_string(rows));
   }
 }
 
+template void decode_linear(float*, const float*, const float*, const float*, bool, int, int, int,
+                            Stream);
 template void decode_linear(float*, const Bf16*, const Bf16*, const float*, bool, int, int, int,
                             Stream);
 template void decode_linear(Bf16*, const Bf16*, const Bf16*, const float*, bool, int, int, int,
                             Stream);
 
-void append_to_caches(const CachedRow* cached, const std::int32_t* positions, const Bf16* qkv,
+template <class A>
+void append_to_caches(const CachedRow<A>* cached, const std::int32_t* positions, const A* qkv,
                       int rows, int heads, int head_size, Stream stream) {
-  gpu::launch(append_rows, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, cached,
+  gpu::launch(append_rows<A>, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, cached,
               positions, qkv, heads, head_size);
 }
 
-void attention_cached(Bf16* out, const Bf16* qkv, const CachedRow* cached,
+template <class A>
+void attention_cached(A* out, const A* qkv, const CachedRow<A>* cached,
                       const std::int32_t* positions, int rows, int heads, int head_size,
                       Stream stream) {
   const auto run = [&](auto kernel) {
@@ -185,11 +186,20 @@ void attention_cached(Bf16* out, const Bf16* qkv, const CachedRow* cached,
     gpu::fail("attention_cached: head size must be a multiple of 8 up to 128, got " +
               std::to_string(head_size));
   }
-  if (head_size <= 8) return run(cached_heads<1>);
-  if (head_size <= 16) return run(cached_heads<2>);
-  if (head_size <= 32) return run(cached_heads<4>);
-  if (head_size <= 64) return run(cached_heads<8>);
-  run(cached_heads<16>);
+  if (head_size <= 8) return run(cached_heads<1, A>);
+  if (head_size <= 16) return run(cached_heads<2, A>);
+  if (head_size <= 32) return run(cached_heads<4, A>);
+  if (head_size <= 64) return run(cached_heads<8, A>);
+  run(cached_heads<16, A>);
 }
+
+template void append_to_caches(const CachedRow<float>*, const std::int32_t*, const float*, int, int,
+                               int, Stream);
+template void append_to_caches(const CachedRow<Bf16>*, const std::int32_t*, const Bf16*, int, int,
+                               int, Stream);
+template void attention_cached(float*, const float*, const CachedRow<float>*, const std::int32_t*,
+                               int, int, int, Stream);
+template void attention_cached(Bf16*, const Bf16*, const CachedRow<Bf16>*, const std::int32_t*, int,
+                               int, int, Stream);
 
 }  // namespace kernels::cuda

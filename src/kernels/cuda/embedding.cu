@@ -34,11 +34,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+template <class A>
 __global__ void __launch_bounds__(kThreads)
     embed_packed_rows(float* x, const std::int32_t* ids, const std::int32_t* positions,
-                      const Bf16* wte, const float* wpe, int channels) {
+                      const A* wte, const float* wpe, int channels) {
   const std::size_t n = blockIdx.x;
-  const Bf16* token = wte + static_cast<std::size_t>(ids[n]) * channels;
+  const A* token = wte + static_cast<std::size_t>(ids[n]) * channels;
   const float* position = wpe + static_cast<std::size_t>(positions[n]) * channels;
   for (int c = static_cast<int>(threadIdx.x) * 8; c < channels; c += kThreads * 8) {
     float a[8], b[8];
@@ -111,12 +112,17 @@ void embed_forward(float* x, const std::int32_t* ids, const float* wte, const fl
               wpe, channels, length, first_position, mask);
 }
 
-void embed_packed(float* x, const std::int32_t* ids, const std::int32_t* positions, const Bf16* wte,
+template <class A>
+void embed_packed(float* x, const std::int32_t* ids, const std::int32_t* positions, const A* wte,
                   const float* wpe, int rows, int channels, Stream stream) {
   require_vectors("embed_packed", channels);
-  gpu::launch(embed_packed_rows, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, x,
+  gpu::launch(embed_packed_rows<A>, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, x,
               ids, positions, wte, wpe, channels);
 }
+template void embed_packed(float*, const std::int32_t*, const std::int32_t*, const float*,
+                           const float*, int, int, Stream);
+template void embed_packed(float*, const std::int32_t*, const std::int32_t*, const Bf16*,
+                           const float*, int, int, Stream);
 
 int group_rows(std::int32_t* order, std::int32_t* starts, const std::int32_t* ids, int rows,
                int vocab) {

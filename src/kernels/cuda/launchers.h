@@ -4,7 +4,7 @@
 /// Law: pointers are device memory, 16-byte aligned; nothing is allocated; every result has the
 /// same bits whatever the device's number of processors and the order of its blocks (no atomics on
 /// floats; sums are split by shape). Legend and formulas are kernels/kernels.h's. A is f32 or bf16.
-/// C, D, Vp are multiples of 8 (16 bytes of bf16); where one is not, Error.
+/// C, D, Vp are multiples of 8 (16 bytes of bf16, 32 of f32); where one is not, Error.
 ///
 /// State, 2026-11-29: run on the host under the sanitizers only; on a device not yet.
 
@@ -32,7 +32,8 @@ struct Mask {
 void embed_forward(float* x, const std::int32_t* ids, const float* wte, const float* wpe, int rows,
                    int channels, int length, int first_position, const Mask& mask, Stream stream);
 /// x[n] = wte[ids[n]] + wpe[positions[n]].
-void embed_packed(float* x, const std::int32_t* ids, const std::int32_t* positions, const Bf16* wte,
+template <class A>
+void embed_packed(float* x, const std::int32_t* ids, const std::int32_t* positions, const A* wte,
                   const float* wpe, int rows, int channels, Stream stream);
 
 /// Rows grouped by id: `order` holds the rows sorted by id, equal ids in their order; group g is
@@ -81,10 +82,12 @@ void gelu_forward(A* out, const A* pre, std::size_t count, Stream stream);
 /// dpre = dout GELU'(pre); dpre may be dout.
 template <class A>
 void gelu_backward(A* dpre, const A* dout, const A* pre, std::size_t count, Stream stream);
-/// out[i] = inp[i] in bf16.
-void convert_to_bf16(Bf16* out, const float* inp, std::size_t count, Stream stream);
-/// out (columns, rows) = inp (rows, columns) turned, in bf16.
-void transpose_to_bf16(Bf16* out, const float* inp, int rows, int columns, Stream stream);
+/// out[i] = inp[i] in A. `count` is a multiple of 8.
+template <class A>
+void convert(A* out, const float* inp, std::size_t count, Stream stream);
+/// out (columns, rows) = inp (rows, columns) turned, in A.
+template <class A>
+void transpose(A* out, const float* inp, int rows, int columns, Stream stream);
 
 /// Floats of scratch that column_sums() takes.
 std::size_t column_sums_scratch_floats(int rows, int columns);
@@ -100,7 +103,7 @@ struct AttentionShape {
   int batch = 0;
   int length = 0;
   int heads = 0;
-  int head_size = 0;  ///< 64 or 128; others are widened with zeros
+  int head_size = 0;  ///< bf16: 64 or 128, others are widened with zeros; f32: up to 128
   float scale = 0;    ///< of the scores, 1 / sqrt(D) with the unwidened D
   Mask mask;          ///< of the probabilities: element j of row n H + h
   bool operator==(const AttentionShape&) const = default;
@@ -111,6 +114,12 @@ void attention_forward(Bf16* out, float* lse, const Bf16* qkv, const AttentionSh
 /// dqkv: (N, 3C). delta: (B, H, T) f32 scratch, row sums of dout * out.
 void attention_backward(Bf16* dqkv, float* delta, const Bf16* dout, const Bf16* qkv,
                         const Bf16* out, const float* lse, const AttentionShape& shape,
+                        Stream stream);
+/// The same in f32.
+void attention_forward(float* out, float* lse, const float* qkv, const AttentionShape& shape,
+                       Stream stream);
+void attention_backward(float* dqkv, float* delta, const float* dout, const float* qkv,
+                        const float* out, const float* lse, const AttentionShape& shape,
                         Stream stream);
 /// Heads of `from` channels become heads of `to`: zeros are added, or channels left out. out:
 /// (rows, heads * to), inp: (rows, heads * from).
@@ -131,7 +140,8 @@ void softmax_loss_forward(float* losses, const float* logits, const std::int32_t
 /// For each of `rows` rows: losses[n] = log-sum-exp of the first `vocab` logits minus the target's,
 /// and logits becomes scale ((1 + 2 W lse) softmax - (1 - E) onehot - E / V), padding 0. Target -1:
 /// loss 0 and the row 0.
-void softmax_loss(float* losses, Bf16* logits, const std::int32_t* targets, int rows, int vocab,
+template <class A>
+void softmax_loss(float* losses, A* logits, const std::int32_t* targets, int rows, int vocab,
                   int padded_vocab, const LossGradient& gradient, Stream stream);
 /// *total = the f64 sum of values, in a fixed order.
 void sum_losses(double* total, const float* values, int count, Stream stream);
@@ -216,10 +226,12 @@ void muon_momentum(float* update, float* m, const float* gradient, float scale, 
 /// x (large, small) = the part of update, turned where it is wide.
 void muon_gather(float* x, const float* update, const MuonPart& part, Stream stream);
 /// out = x / max(sqrt(*squares), floor).
-void muon_normalize(Bf16* out, const float* x, const double* squares, float floor,
-                    std::size_t count, Stream stream);
+template <class A>
+void muon_normalize(A* out, const float* x, const double* squares, float floor, std::size_t count,
+                    Stream stream);
 /// out = a I + b gram + c square, (n, n).
-void muon_polynomial(Bf16* out, const float* gram, const float* square, int n, float a, float b,
+template <class A>
+void muon_polynomial(A* out, const float* gram, const float* square, int n, float a, float b,
                      float c, Stream stream);
 /// parameter's part = keep parameter - step_size x, x (large, small); the average follows.
 void muon_apply(float* parameter, float* average, const float* x, const MuonPart& part, float keep,
@@ -228,34 +240,38 @@ void muon_apply(float* parameter, float* average, const float* x, const MuonPart
 // ---- low-rank adapters --------------------------------------------------------------------------
 
 /// out (out_rows, out_columns) = scale * inp (rows, columns), zeros around it.
-void widen(Bf16* out, const float* inp, int rows, int columns, int out_rows, int out_columns,
+template <class A>
+void widen(A* out, const float* inp, int rows, int columns, int out_rows, int out_columns,
            float scale, Stream stream);
 /// out (rows, columns) += the first columns of inp (rows, inp_columns).
 void add_block(float* out, const float* inp, int rows, int columns, int inp_columns, Stream stream);
 
 // ---- generation ---------------------------------------------------------------------------------
 
-/// out[r][m] = sum_k inp[r][k] weight[m][k] + bias[m], or GELU of it; weight (M, K) bf16 is read
-/// once for up to kDecodeRows rows. inp: (rows, K) bf16. out: (rows, M) f32 or bf16. K is a
-/// multiple of 8. bias may be null.
+/// out[r][m] = sum_k inp[r][k] weight[m][k] + bias[m], or GELU of it; weight (M, K) is read once
+/// for up to kDecodeRows rows. inp: (rows, K). out: (rows, M) in f32 or A. K is a multiple of 8.
+/// bias may be null.
 inline constexpr int kDecodeRows = 4;
-template <class Out>
-void decode_linear(Out* out, const Bf16* inp, const Bf16* weight, const float* bias, bool gelu,
-                   int rows, int inputs, int outputs, Stream stream);
-/// Where a row's sequence keeps its keys and values, (H, positions, D) bf16 each.
+template <class Out, class A>
+void decode_linear(Out* out, const A* inp, const A* weight, const float* bias, bool gelu, int rows,
+                   int inputs, int outputs, Stream stream);
+/// Where a row's sequence keeps its keys and values, (H, positions, D) each.
+template <class A>
 struct CachedRow {
-  Bf16* keys;
-  Bf16* values;
+  A* keys;
+  A* values;
   std::int64_t positions;  ///< of the caches
   bool operator==(const CachedRow&) const = default;
 };
 /// Stores each row's keys and values at its position. qkv: (rows, 3C). cached, positions: (rows),
 /// device.
-void append_to_caches(const CachedRow* cached, const std::int32_t* positions, const Bf16* qkv,
+template <class A>
+void append_to_caches(const CachedRow<A>* cached, const std::int32_t* positions, const A* qkv,
                       int rows, int heads, int head_size, Stream stream);
 /// out: (rows, C). A row attends to everything up to its position. Head size a multiple of 8 up to
 /// 128.
-void attention_cached(Bf16* out, const Bf16* qkv, const CachedRow* cached,
+template <class A>
+void attention_cached(A* out, const A* qkv, const CachedRow<A>* cached,
                       const std::int32_t* positions, int rows, int heads, int head_size,
                       Stream stream);
 

@@ -76,11 +76,12 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) losses[n] = loss;
 }
 
+template <class A>
 __global__ void __launch_bounds__(kThreads)
-    loss_rows(float* losses, Bf16* logits, const std::int32_t* targets, int vocab, int padded_vocab,
+    loss_rows(float* losses, A* logits, const std::int32_t* targets, int vocab, int padded_vocab,
               LossGradient gradient) {
   const std::size_t n = blockIdx.x;
-  Bf16* row = logits + n * padded_vocab;
+  A* row = logits + n * padded_vocab;
   const int target = targets[n];
   if (target < 0) {  // the whole block
     if (threadIdx.x == 0) losses[n] = 0;
@@ -136,15 +137,20 @@ __global__ void __launch_bounds__(kSumThreads)
 
 }  // namespace
 
-void softmax_loss(float* losses, Bf16* logits, const std::int32_t* targets, int rows, int vocab,
+template <class A>
+void softmax_loss(float* losses, A* logits, const std::int32_t* targets, int rows, int vocab,
                   int padded_vocab, const LossGradient& gradient, Stream stream) {
   if (padded_vocab % kVector != 0 || vocab < 1 || vocab > padded_vocab) {
     gpu::fail("softmax_loss: the padded vocabulary must be a multiple of 8 and hold the " +
               std::to_string(vocab) + " tokens, got " + std::to_string(padded_vocab));
   }
-  gpu::launch(loss_rows, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, losses,
+  gpu::launch(loss_rows<A>, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, losses,
               logits, targets, vocab, padded_vocab, gradient);
 }
+template void softmax_loss(float*, float*, const std::int32_t*, int, int, int, const LossGradient&,
+                           Stream);
+template void softmax_loss(float*, Bf16*, const std::int32_t*, int, int, int, const LossGradient&,
+                           Stream);
 
 void softmax_loss_forward(float* losses, const float* logits, const std::int32_t* targets, int rows,
                           int vocab, int padded_vocab, Stream stream) {

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/vector.h"
 
 namespace kernels::cuda {
 namespace {
@@ -42,23 +43,25 @@ __global__ void __launch_bounds__(kThreads)
   x[place_in_x(r, c, rows, columns)] = update[static_cast<std::size_t>(r) * stride + first + c];
 }
 
+template <class A>
 __global__ void __launch_bounds__(kThreads)
-    normalize_elements(Bf16* out, const float* x, const double* squares, float floor,
+    normalize_elements(A* out, const float* x, const double* squares, float floor,
                        std::size_t count) {
   const std::size_t i = own_index();
   if (i >= count) return;
   const double norm = sqrt(*squares);
   // A NaN goes through: it must not be hidden.
-  out[i] = gpu::to_bf16(x[i] * static_cast<float>(1.0 / (norm < floor ? floor : norm)));
+  store(out[i], x[i] * static_cast<float>(1.0 / (norm < floor ? floor : norm)));
 }
 
+template <class A>
 __global__ void __launch_bounds__(kThreads)
-    polynomial_elements(Bf16* out, const float* gram, const float* square, int n, float a, float b,
+    polynomial_elements(A* out, const float* gram, const float* square, int n, float a, float b,
                         float c) {
   const std::size_t i = own_index();
   const auto size = static_cast<std::size_t>(n);
   if (i >= size * size) return;
-  out[i] = gpu::to_bf16(b * gram[i] + c * square[i] + (i / size == i % size ? a : 0.0F));
+  store(out[i], b * gram[i] + c * square[i] + (i / size == i % size ? a : 0.0F));
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -74,15 +77,16 @@ __global__ void __launch_bounds__(kThreads)
   if (average != nullptr) average[at] += average_rate * (p - average[at]);
 }
 
+template <class A>
 __global__ void __launch_bounds__(kThreads)
-    widen_elements(Bf16* out, const float* inp, int rows, int columns, int out_rows,
-                   int out_columns, float scale) {
+    widen_elements(A* out, const float* inp, int rows, int columns, int out_rows, int out_columns,
+                   float scale) {
   const std::size_t i = own_index();
   if (i >= static_cast<std::size_t>(out_rows) * out_columns) return;
   const int r = static_cast<int>(i / static_cast<std::size_t>(out_columns));
   const int c = static_cast<int>(i % static_cast<std::size_t>(out_columns));
   const bool inside = r < rows && c < columns;
-  out[i] = gpu::to_bf16(inside ? scale * inp[static_cast<std::size_t>(r) * columns + c] : 0.0F);
+  store(out[i], inside ? scale * inp[static_cast<std::size_t>(r) * columns + c] : 0.0F);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -108,17 +112,19 @@ void muon_gather(float* x, const float* update, const MuonPart& part, Stream str
               part.columns, part.stride, part.first);
 }
 
-void muon_normalize(Bf16* out, const float* x, const double* squares, float floor,
-                    std::size_t count, Stream stream) {
-  gpu::launch(normalize_elements, grid_of(count), dim3(kThreads), 0, stream, out, x, squares, floor,
-              count);
+template <class A>
+void muon_normalize(A* out, const float* x, const double* squares, float floor, std::size_t count,
+                    Stream stream) {
+  gpu::launch(normalize_elements<A>, grid_of(count), dim3(kThreads), 0, stream, out, x, squares,
+              floor, count);
 }
 
-void muon_polynomial(Bf16* out, const float* gram, const float* square, int n, float a, float b,
+template <class A>
+void muon_polynomial(A* out, const float* gram, const float* square, int n, float a, float b,
                      float c, Stream stream) {
   const std::size_t count = static_cast<std::size_t>(n) * n;
-  gpu::launch(polynomial_elements, grid_of(count), dim3(kThreads), 0, stream, out, gram, square, n,
-              a, b, c);
+  gpu::launch(polynomial_elements<A>, grid_of(count), dim3(kThreads), 0, stream, out, gram, square,
+              n, a, b, c);
 }
 
 void muon_apply(float* parameter, float* average, const float* x, const MuonPart& part, float keep,
@@ -128,10 +134,11 @@ void muon_apply(float* parameter, float* average, const float* x, const MuonPart
               part.rows, part.columns, part.stride, part.first, keep, step_size, average_rate);
 }
 
-void widen(Bf16* out, const float* inp, int rows, int columns, int out_rows, int out_columns,
+template <class A>
+void widen(A* out, const float* inp, int rows, int columns, int out_rows, int out_columns,
            float scale, Stream stream) {
   const std::size_t count = static_cast<std::size_t>(out_rows) * out_columns;
-  gpu::launch(widen_elements, grid_of(count), dim3(kThreads), 0, stream, out, inp, rows, columns,
+  gpu::launch(widen_elements<A>, grid_of(count), dim3(kThreads), 0, stream, out, inp, rows, columns,
               out_rows, out_columns, scale);
 }
 
@@ -141,5 +148,12 @@ void add_block(float* out, const float* inp, int rows, int columns, int inp_colu
   gpu::launch(add_block_elements, grid_of(count), dim3(kThreads), 0, stream, out, inp, rows,
               columns, inp_columns);
 }
+
+template void muon_normalize(float*, const float*, const double*, float, std::size_t, Stream);
+template void muon_normalize(Bf16*, const float*, const double*, float, std::size_t, Stream);
+template void muon_polynomial(float*, const float*, const float*, int, float, float, float, Stream);
+template void muon_polynomial(Bf16*, const float*, const float*, int, float, float, float, Stream);
+template void widen(float*, const float*, int, int, int, int, float, Stream);
+template void widen(Bf16*, const float*, int, int, int, int, float, Stream);
 
 }  // namespace kernels::cuda

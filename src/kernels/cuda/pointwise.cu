@@ -52,8 +52,9 @@ void map(const char* what, Out* out, const In* inp, const In* factor, std::size_
 constexpr int kTile = 32;
 
 /// A block turns a tile of 32 x 32 through shared memory: both sides see whole lines.
+template <class A>
 __global__ void __launch_bounds__(kThreads)
-    transpose_tiles(Bf16* out, const float* inp, int rows, int columns) {
+    transpose_tiles(A* out, const float* inp, int rows, int columns) {
   GPU_SHARED(tile, float[kTile][kTile + 1]);
   const int lane = static_cast<int>(threadIdx.x) % kTile;
   const int first = static_cast<int>(threadIdx.x) / kTile;
@@ -67,7 +68,7 @@ __global__ void __launch_bounds__(kThreads)
   gpu::sync_threads();
   for (int c = first; c < kTile; c += kThreads / kTile) {
     if (c0 + c < columns && r0 + lane < rows) {
-      out[static_cast<std::size_t>(c0 + c) * rows + r0 + lane] = gpu::to_bf16(tile[lane][c]);
+      store(out[static_cast<std::size_t>(c0 + c) * rows + r0 + lane], tile[lane][c]);
     }
   }
 }
@@ -130,12 +131,14 @@ template <class A>
 void gelu_backward(A* dpre, const A* dout, const A* pre, std::size_t count, Stream stream) {
   map<GeluDerivative, A, A>("gelu_backward", dpre, pre, dout, count, stream);
 }
-void convert_to_bf16(Bf16* out, const float* inp, std::size_t count, Stream stream) {
-  map<Same, Bf16, float>("convert_to_bf16", out, inp, nullptr, count, stream);
+template <class A>
+void convert(A* out, const float* inp, std::size_t count, Stream stream) {
+  map<Same, A, float>("convert", out, inp, nullptr, count, stream);
 }
 
-void transpose_to_bf16(Bf16* out, const float* inp, int rows, int columns, Stream stream) {
-  gpu::launch(transpose_tiles,
+template <class A>
+void transpose(A* out, const float* inp, int rows, int columns, Stream stream) {
+  gpu::launch(transpose_tiles<A>,
               dim3(static_cast<unsigned>((columns + kTile - 1) / kTile),
                    static_cast<unsigned>((rows + kTile - 1) / kTile)),
               dim3(kThreads), 0, stream, out, inp, rows, columns);
@@ -164,6 +167,10 @@ template void gelu_forward(float*, const float*, std::size_t, Stream);
 template void gelu_forward(Bf16*, const Bf16*, std::size_t, Stream);
 template void gelu_backward(float*, const float*, const float*, std::size_t, Stream);
 template void gelu_backward(Bf16*, const Bf16*, const Bf16*, std::size_t, Stream);
+template void convert(float*, const float*, std::size_t, Stream);
+template void convert(Bf16*, const float*, std::size_t, Stream);
+template void transpose(float*, const float*, int, int, Stream);
+template void transpose(Bf16*, const float*, int, int, Stream);
 template void column_sums(float*, const float*, int, int, float*, Stream);
 template void column_sums(float*, const Bf16*, int, int, float*, Stream);
 

@@ -29,14 +29,16 @@ class Product final : public gpu::Operation {
   ProductOperands at_;
 };
 
-/// "rows columns depth left_transposed right_transposed f32_out accumulate epilogue fused a0 ...
-/// a7", the algorithm's words in hexadecimal.
+/// "rows columns depth left_transposed right_transposed f32_out accumulate epilogue f32 tf32 fused
+/// a0
+/// ... a7", the algorithm's words in hexadecimal.
 std::string line_of(const ProductChoice& choice) {
   const ProductShape& s = choice.shape;
   std::ostringstream line;
   line << s.rows << ' ' << s.columns << ' ' << s.depth << ' ' << s.left_transposed << ' '
        << s.right_transposed << ' ' << s.f32_out << ' ' << s.accumulate << ' '
-       << static_cast<int>(s.epilogue) << ' ' << choice.fused << std::hex;
+       << static_cast<int>(s.epilogue) << ' ' << s.f32 << ' ' << s.tf32 << ' ' << choice.fused
+       << std::hex;
   for (const std::uint64_t word : choice.algorithm) line << ' ' << word;
   return line.str();
 }
@@ -46,7 +48,7 @@ bool read_line(const std::string& text, ProductChoice& choice) {
   int epilogue = 0;
   std::istringstream line(text);
   line >> s.rows >> s.columns >> s.depth >> s.left_transposed >> s.right_transposed >> s.f32_out >>
-      s.accumulate >> epilogue >> choice.fused >> std::hex;
+      s.accumulate >> epilogue >> s.f32 >> s.tf32 >> choice.fused >> std::hex;
   for (std::uint64_t& word : choice.algorithm) line >> word;
   if (!line || epilogue < 0 || epilogue > static_cast<int>(ProductEpilogue::kGeluDerivative)) {
     return false;
@@ -81,9 +83,9 @@ std::string Products::use(const std::string& text) {
   return {};
 }
 
-void Products::multiply(const ProductShape& shape, void* out, const Bf16* left, const Bf16* right,
-                        const Bf16* bias, Bf16* pre) {
-  if (shape.accumulate && !shape.f32_out) gpu::fail("product: only f32 results accumulate");
+void Products::multiply(const ProductShape& shape, void* out, const void* left, const void* right,
+                        const void* bias, void* pre) {
+  if (shape.accumulate && !shape.stores_f32()) gpu::fail("product: only f32 results accumulate");
   const ProductOperands at{out, left, right, bias, pre};
   if (stream_ == nullptr) return give(shape, at);
   stream_->push(Product(*this, shape, at));

@@ -1,5 +1,5 @@
 #pragma once
-/// Dense products in bf16 with f32 accumulation. On a device cuBLASLt computes them
+/// Dense products of bf16 or f32 with f32 accumulation. On a device cuBLASLt computes them
 /// (products_lt.cu); the tests bring a plain one for the host.
 
 #include <array>
@@ -12,10 +12,9 @@
 
 namespace kernels::cuda {
 
-using gpu::Bf16;
 using gpu::Stream;
 
-/// What happens to a product before it is stored as bf16.
+/// What happens to a product before it is stored; `bias` and `pre` are of the operands' type.
 enum class ProductEpilogue : std::uint8_t {
   kNone,
   kBias,            ///< + bias[column]
@@ -36,19 +35,22 @@ struct ProductShape {
   int depth = 0;
   bool left_transposed = false;
   bool right_transposed = false;
-  bool f32_out = false;     ///< out is f32, else bf16
-  bool accumulate = false;  ///< out += (f32_out only)
+  bool f32_out = false;     ///< out is f32, else what the operands are
+  bool accumulate = false;  ///< out += (f32 results only)
   ProductEpilogue epilogue = ProductEpilogue::kNone;
+  bool f32 = false;   ///< the operands are f32, and out with them; else bf16
+  bool tf32 = false;  ///< f32 operands are rounded to TF32, 10 bits after the point
   bool operator==(const ProductShape&) const = default;
+  bool stores_f32() const { return f32 || f32_out; }
 };
 
 /// Where a product's operands are.
 struct ProductOperands {
   void* out = nullptr;
-  const Bf16* left = nullptr;
-  const Bf16* right = nullptr;
-  const Bf16* bias = nullptr;
-  Bf16* pre = nullptr;
+  const void* left = nullptr;
+  const void* right = nullptr;
+  const void* bias = nullptr;
+  void* pre = nullptr;
   bool operator==(const ProductOperands&) const = default;
 };
 
@@ -77,10 +79,11 @@ class Products {
   /// caller's operands (with a copy of `out` where it accumulates) and the fastest is kept: that
   /// call waits for the device and takes memory for a moment. Which one wins can differ from run to
   /// run, and with it the order of sums; one choice gives the same bits every time.
-  /// bias: bf16 (columns). pre: bf16 (rows, columns), written by kBiasGelu, read by
-  /// kGeluDerivative.
-  void multiply(const ProductShape& shape, void* out, const Bf16* left, const Bf16* right,
-                const Bf16* bias = nullptr, Bf16* pre = nullptr);
+  /// left, right: f32 or bf16 as the shape says, like bias (columns) and pre (rows, columns), which
+  /// is written by kBiasGelu, read by kGeluDerivative. Throws gpu::Error where what is accumulated
+  /// is not f32.
+  void multiply(const ProductShape& shape, void* out, const void* left, const void* right,
+                const void* bias = nullptr, void* pre = nullptr);
   /// The same without the queue's passes, for the operation that multiply() queues.
   void give(const ProductShape& shape, ProductOperands at);
   std::vector<ProductChoice> choices() const;

@@ -87,7 +87,9 @@ ProductEpilogue without_gelu(ProductEpilogue epilogue) {
 
 void describe(Plan& plan, const ProductShape& s, ProductEpilogue epilogue) {
   plan.clear();
-  check(cublasLtMatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+  const bool rounds = s.f32 && s.tf32;
+  check(cublasLtMatmulDescCreate(
+            &plan.product, rounds ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F),
         "cublasLtMatmulDescCreate");
   const cublasOperation_t plain = CUBLAS_OP_N;
   const cublasOperation_t transposed = CUBLAS_OP_T;
@@ -97,21 +99,21 @@ void describe(Plan& plan, const ProductShape& s, ProductEpilogue epilogue) {
   if (has_pre(epilogue)) {
     set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, std::int64_t{s.columns});
   }
-  plan.a = s.right_transposed ? layout_of(CUDA_R_16BF, s.columns, s.depth)
-                              : layout_of(CUDA_R_16BF, s.depth, s.columns);
-  plan.b = s.left_transposed ? layout_of(CUDA_R_16BF, s.depth, s.rows)
-                             : layout_of(CUDA_R_16BF, s.rows, s.depth);
-  plan.c = layout_of(s.f32_out ? CUDA_R_32F : CUDA_R_16BF, s.rows, s.columns);
+  const cudaDataType_t type = s.f32 ? CUDA_R_32F : CUDA_R_16BF;
+  plan.a = s.right_transposed ? layout_of(type, s.columns, s.depth)
+                              : layout_of(type, s.depth, s.columns);
+  plan.b = s.left_transposed ? layout_of(type, s.depth, s.rows) : layout_of(type, s.rows, s.depth);
+  plan.c = layout_of(s.stores_f32() ? CUDA_R_32F : CUDA_R_16BF, s.rows, s.columns);
 }
 
 using Operands = ProductOperands;
 
 void point(const Plan& plan, ProductEpilogue epilogue, const Operands& at) {
   if (has_bias(epilogue)) {
-    set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(at.bias));
+    set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, at.bias);
   }
   if (has_pre(epilogue)) {
-    set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, static_cast<void*>(at.pre));
+    set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, at.pre);
   }
 }
 
@@ -129,6 +131,20 @@ struct Scratch {
   Scratch& operator=(const Scratch&) = delete;
   void* data;
 };
+
+/// What an epilogue left for a kernel after the product, in place but for GELU's input.
+template <class A>
+void finish(const ProductShape& shape, void* out, const void* pre, Stream stream) {
+  const std::size_t count =
+      static_cast<std::size_t>(shape.rows) * static_cast<std::size_t>(shape.columns);
+  auto* values = static_cast<A*>(out);
+  const auto* inputs = static_cast<const A*>(pre);
+  if (shape.epilogue == ProductEpilogue::kBiasGelu) {
+    gelu_forward(values, inputs, count, stream);
+  } else {
+    gelu_backward(values, static_cast<const A*>(values), inputs, count, stream);
+  }
+}
 
 }  // namespace
 
@@ -186,7 +202,7 @@ struct Products::State {
     describe(plan, s, epilogue);
     point(plan, epilogue, at);
     const std::size_t bytes = static_cast<std::size_t>(s.rows) *
-                              static_cast<std::size_t>(s.columns) * (s.f32_out ? 4 : 2);
+                              static_cast<std::size_t>(s.columns) * (s.stores_f32() ? 4 : 2);
     const Scratch copy(s.accumulate ? bytes : 0);
     Operands to = at;
     if (s.accumulate) {
@@ -259,19 +275,13 @@ void Products::give(const ProductShape& shape, ProductOperands at) {
     point(plan, shape.epilogue, at);
     return check(state_->run(plan, plan.algorithm, at), "cublasLtMatmul");
   }
-  const bool gelu = shape.epilogue == ProductEpilogue::kBiasGelu;
-  auto* values = static_cast<Bf16*>(at.out);
-  if (gelu) at.out = at.pre;  // the sum goes there, and GELU of it to out
+  void* const out = at.out;
+  // The sum goes there, and GELU of it to out.
+  if (shape.epilogue == ProductEpilogue::kBiasGelu) at.out = at.pre;
   point(plan, without_gelu(shape.epilogue), at);
   check(state_->run(plan, plan.algorithm, at), "cublasLtMatmul");
-  const std::size_t count =
-      static_cast<std::size_t>(shape.rows) * static_cast<std::size_t>(shape.columns);
-  if (gelu) {
-    gelu_forward(values, static_cast<const Bf16*>(at.pre), count, stream_);
-  } else {
-    gelu_backward(values, static_cast<const Bf16*>(values), static_cast<const Bf16*>(at.pre), count,
-                  stream_);
-  }
+  shape.f32 ? finish<float>(shape, out, at.pre, stream_)
+            : finish<gpu::Bf16>(shape, out, at.pre, stream_);
 }
 
 std::string Products::library() const {

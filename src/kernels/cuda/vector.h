@@ -34,6 +34,19 @@ __device__ inline void store8(Bf16* to, const float (&from)[8]) {
                  gpu::pack_bf16(from[4], from[5]), gpu::pack_bf16(from[6], from[7]));
 }
 
+/// A number in A, rounded where it must be.
+__device__ inline void store(float& to, float value) { to = value; }
+__device__ inline void store(Bf16& to, float value) { to = gpu::to_bf16(value); }
+
+/// Copies 8 elements, bit for bit.
+template <class A>
+__device__ inline void copy8(A* to, const A* from) {
+  GPU_UNROLL
+  for (std::size_t i = 0; i < 8 * sizeof(A) / 16; ++i) {
+    reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(from)[i];
+  }
+}
+
 /// The sum over the warp's lanes, the same bits in every lane.
 template <class T>
 __device__ inline T warp_sum(T value) {

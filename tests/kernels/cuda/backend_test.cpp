@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <memory>
 
 #include "expect_error.h"
 #include "kernels/operations.h"
@@ -11,31 +12,42 @@
 namespace kernels::test {
 namespace {
 
-constexpr Subject kCuda{Device::kCuda, DType::kBf16};
 constexpr Dropout kDropout{0.25F, 0xfedcba9876543210ULL, 1000};
 
-template <class Operation>
-void check(const Operation& operation) {
-  against_reference(kCuda, operation);
-}
-/// Losses of a training step are those of logits in bf16, which their gradients are made of.
+/// By what the backend computes in; products of f32 are not rounded to TF32.
+class Cuda : public testing::TestWithParam<DType> {
+ protected:
+  static std::unique_ptr<Backend> backend() {
+    return make_backend(Device::kCuda, GetParam(), nullptr, 0, /*tf32=*/false);
+  }
+  template <class Operation>
+  static void check(const Operation& operation) {
+    against_reference({Device::kCuda, GetParam()}, operation);
+  }
+  template <class Operation>
+  static void check_with_dropout(Operation operation) {
+    check(operation);
+    operation.dropout = kDropout;
+    check(operation);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Formats, Cuda, testing::Values(DType::kBf16, DType::kF32),
+                         [](const auto& c) { return std::string(base::name_of(c.param)); });
+
+/// In bf16 the losses of a training step are those of logits in bf16, which their gradients are
+/// made of.
 struct TrainingLoss : HeadLoss {
   Outputs operator()(Backend& backend, Draw draw) const {
     Outputs outputs = HeadLoss::operator()(backend, draw);
+    if (backend.compute_type() == DType::kF32) return outputs;
     for (Output& output : outputs) output.tolerance = 0;
     return outputs;
   }
 };
-template <class Operation>
-void check_with_dropout(Operation operation) {
-  check(operation);
-  operation.dropout = kDropout;
-  check(operation);
-}
 
 constexpr std::int64_t kWidths[] = {8, 16, 24, 40, 64, 264};
 
-TEST(Cuda, Embed) {
+TEST_P(Cuda, Embed) {
   for (const std::int64_t channels : kWidths) {
     SCOPED_TRACE(channels);
     check_with_dropout(Embed{3, 5, channels, 11, 2});
@@ -44,7 +56,7 @@ TEST(Cuda, Embed) {
   check(EmbedBackward{4, 70, 40, 11, true});
 }
 
-TEST(Cuda, LayerNorm) {
+TEST_P(Cuda, LayerNorm) {
   for (const std::int64_t channels : kWidths) {
     SCOPED_TRACE(channels);
     check_with_dropout(LayerNorm{5, channels});
@@ -56,7 +68,7 @@ TEST(Cuda, LayerNorm) {
   check(LayerNormBackward{700, 24});
 }
 
-TEST(Cuda, Linear) {
+TEST_P(Cuda, Linear) {
   struct Sizes {
     std::int64_t rows, inputs, outputs;
   };
@@ -76,10 +88,11 @@ TEST(Cuda, Linear) {
   }
 }
 
-TEST(Cuda, LinearForInferenceAndForTrainingAreTheSame) {
-  const auto backend = make_backend(Device::kCuda, DType::kBf16);
+TEST_P(Cuda, LinearForInferenceAndForTrainingAreTheSame) {
+  const auto backend = Cuda::backend();
   const auto truth = make_backend(Device::kReference, DType::kF32);
-  Draw draw(DType::kBf16);
+  const DType type = GetParam();
+  Draw draw(type);
   const Tensor parameter = draw({40, 24}), bias = draw({24});
   const PackedBytes bytes = backend->packed_bytes(40, 24, WeightOrder::kInOut, false);
   std::vector<std::byte> memory(bytes.forward);
@@ -89,17 +102,17 @@ TEST(Cuda, LinearForInferenceAndForTrainingAreTheSame) {
   for (const std::int64_t rows : {1, 4, 5, 33}) {
     SCOPED_TRACE(rows);
     const Tensor inp = draw({rows, 40});
-    Tensor out = unwritten(DType::kBf16, {rows, 24});
+    Tensor out = unwritten(type, {rows, 24});
     Tensor expected = unwritten(DType::kF32, {rows, 24});
     for (const Epilogue epilogue : {Epilogue::kNone, Epilogue::kGelu}) {
-      backend->linear_forward(out, {}, inp.as(DType::kBf16), alone, bias, epilogue);
+      backend->linear_forward(out, {}, inp.as(type), alone, bias, epilogue);
       truth->linear_forward(expected, {}, inp, exact, bias, epilogue);
-      expect_close({"out", out}, {"out", expected}, tolerance_of(DType::kBf16));
+      expect_close({"out", out}, {"out", expected}, tolerance_of(type));
     }
   }
 }
 
-TEST(Cuda, Attention) {
+TEST_P(Cuda, Attention) {
   for (const std::int64_t length : {1, 2, 17, 64, 65, 129}) {
     SCOPED_TRACE(length);
     check_with_dropout(Attention{2, 2, length, 16});
@@ -117,7 +130,7 @@ TEST(Cuda, Attention) {
   }
 }
 
-TEST(Cuda, CachedAttention) {
+TEST_P(Cuda, CachedAttention) {
   for (const std::int64_t head_size : {8, 16, 24, 64, 80, 128}) {
     SCOPED_TRACE(head_size);
     check(AttentionCached{2, 13, head_size, 13});
@@ -127,7 +140,7 @@ TEST(Cuda, CachedAttention) {
   check(AttentionOfSequences{2, 16, {{0, 5}, {7, 1}, {3, 4}}});
 }
 
-TEST(Cuda, HeadLoss) {
+TEST_P(Cuda, HeadLoss) {
   for (const LossOptions& options :
        {LossOptions{}, LossOptions{0.1F, 0}, LossOptions{0.1F, 1e-2F}}) {
     TrainingLoss loss{{9, 24, 97, 128}};
@@ -145,20 +158,20 @@ TEST(Cuda, HeadLoss) {
 }
 
 /// Those of a row in order, as head_logits() and the base class have them.
-TEST(Cuda, CandidatesAreTheMostLikelyLogits) {
+TEST_P(Cuda, CandidatesAreTheMostLikelyLogits) {
   constexpr std::int64_t kRows = 6, kChannels = 40, kVocab = 1100, kPadded = 1152;
   for (const std::int64_t rows : {std::int64_t{2}, kRows}) {
-    const auto backend = make_backend(Device::kCuda, DType::kBf16);
-    ASSERT_TRUE(backend->has_candidates());
+    const auto own = backend();
+    ASSERT_TRUE(own->has_candidates());
     Draw draw(DType::kF32);
-    const Tensor x = draw({rows, kChannels}).as(DType::kBf16);
+    const Tensor x = draw({rows, kChannels}).as(GetParam());
     const Tensor table = draw({kPadded, kChannels});
-    const Weight wte(*backend, table, WeightOrder::kOutIn);
+    const Weight wte(*own, table, WeightOrder::kOutIn);
     Tensor logits = unwritten(DType::kF32, {rows, kVocab});
-    backend->head_logits(logits, x, wte, kVocab);
+    own->head_logits(logits, x, wte, kVocab);
     std::vector<TopLogits> tops(static_cast<std::size_t>(rows));
     const std::vector<float> temperatures(tops.size(), 0.7F);
-    backend->head_candidates(tops, temperatures, x, wte, kVocab);
+    own->head_candidates(tops, temperatures, x, wte, kVocab);
     for (std::int64_t n = 0; n < rows; ++n) {
       const TopLogits& top = tops[static_cast<std::size_t>(n)];
       const float* row = base::View(logits).f32() + n * kVocab;
@@ -176,21 +189,21 @@ TEST(Cuda, CandidatesAreTheMostLikelyLogits) {
   }
 }
 
-TEST(Cuda, AdamW) {
+TEST_P(Cuda, AdamW) {
   check(AdamWSteps{{24, 40}});
   check(AdamWSteps{{7}});
   check(AdamWSteps{{24, 40}, 3, 1.0, 0.9});
 }
 
-TEST(Cuda, Muon) {
+TEST_P(Cuda, Muon) {
   check(MuonSteps{24, 24});
   check(MuonSteps{24, 72, 3});
   check(MuonSteps{16, 64, 1, 2, 1.0, 0.9});
   check(MuonSteps{64, 16});
 }
 
-TEST(Cuda, Norm) {
-  const auto backend = make_backend(Device::kCuda, DType::kBf16);
+TEST_P(Cuda, Norm) {
+  const auto backend = Cuda::backend();
   const auto truth = make_backend(Device::kReference, DType::kF32);
   Draw draw(DType::kF32);
   for (const std::int64_t count : {1, 3, 4, 1027}) {
@@ -202,12 +215,12 @@ TEST(Cuda, Norm) {
   }
 }
 
-TEST(Cuda, ChoicesGoFromOneToAnother) {
-  const auto backend = make_backend(Device::kCuda, DType::kBf16);
-  Draw draw(DType::kBf16);
+TEST_P(Cuda, ChoicesGoFromOneToAnother) {
+  const auto backend = Cuda::backend();
+  Draw draw(GetParam());
   (void)Linear{17, 40, 16}(*backend, draw);
   const std::string text = backend->choices();
-  const auto other = make_backend(Device::kCuda, DType::kBf16);
+  const auto other = Cuda::backend();
   EXPECT_EQ(other->use_choices(text), "");
   (void)Linear{17, 40, 16}(*other, draw);
   EXPECT_EQ(other->choices(), text);
@@ -218,18 +231,55 @@ TEST(Cuda, ChoicesGoFromOneToAnother) {
   EXPECT_EQ(make_backend(Device::kReference, DType::kF32)->choices(), "");
 }
 
-TEST(Cuda, SaysWhatItCannot) {
-  const auto backend = make_backend(Device::kCuda, DType::kBf16);
+TEST_P(Cuda, SaysWhatItCannot) {
+  const auto backend = Cuda::backend();
   Draw draw(DType::kF32);
-  using testing::HasSubstr;
-  EXPECT_THAT(error_of([&] { Linear{3, 12, 8}(*backend, draw); }), HasSubstr("multiples of 8"));
-  EXPECT_THAT(error_of([] { make_backend(Device::kCuda, DType::kF32); }), HasSubstr("bf16 only"));
+  EXPECT_THAT(error_of([&] {
+                Linear{3, 12, 8}(*backend, draw);
+              }),
+              testing::HasSubstr("multiples of 8"));
+  EXPECT_THAT(error_of([] { make_backend(Device::kCuda, GetParam(), nullptr, 3); }),
+              testing::HasSubstr("--device cuda:3: no CUDA device 3"));
+}
+
+TEST(CudaDoor, SaysWhatItCannot) {
   EXPECT_THAT(error_of([] { make_inference_backend(Device::kCuda, WeightFormat::kInt8); }),
-              HasSubstr("bf16 only, not in int8"));
-  EXPECT_THAT(error_of([] { make_backend(Device::kCuda, DType::kBf16, nullptr, 3); }),
-              HasSubstr("--device cuda:3: no CUDA device 3"));
+              testing::HasSubstr("bf16 and fp32 only, not in int8"));
   EXPECT_EQ(cuda_trouble(0), "");
   EXPECT_NE(cuda_trouble(1), "");
+}
+
+/// Of a linear layer with (rows, K, M) = (17, 40, 16).
+Tensor linear_on(Backend& backend) {
+  return Linear{17, 40, 16}(backend, Draw(DType::kF32)).front().tensor;
+}
+
+TEST(CudaDoor, RoundsProductsOfF32ToTf32WhereItMay) {
+  const auto rounding = make_backend(Device::kCuda, DType::kF32);
+  const auto exact = make_backend(Device::kCuda, DType::kF32, nullptr, 0, /*tf32=*/false);
+  EXPECT_THAT(rounding->description(), testing::EndsWith("cuBLASLt tf32"));
+  EXPECT_THAT(exact->description(), testing::EndsWith("cuBLASLt fp32"));
+  EXPECT_THAT(make_backend(Device::kCuda, DType::kBf16)->description(),
+              testing::EndsWith("cuBLASLt bf16"));
+  const Tensor expected = linear_on(*make_backend(Device::kReference, DType::kF32));
+  const Tensor rounded = linear_on(*rounding);
+  expect_close({"fp32", linear_on(*exact)}, {"fp32", expected}, tolerance_of(DType::kF32));
+  expect_close({"tf32", rounded}, {"tf32", expected}, 1e-3);
+  double difference = 0;
+  for (std::int64_t i = 0; i < expected.size(); ++i) {
+    difference = std::max(difference, std::abs(rounded.at(i) - expected.at(i)));
+  }
+  EXPECT_GT(difference, 1e-5);
+}
+
+TEST(CudaDoor, MakesBothFormatsForInference) {
+  for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kBf16}) {
+    const auto backend = make_inference_backend(Device::kCuda, format, nullptr, 0, /*tf32=*/false);
+    EXPECT_EQ(backend->weight_format(), format);
+    EXPECT_EQ(backend->compute_type(), format == WeightFormat::kF32 ? DType::kF32 : DType::kBf16);
+    EXPECT_THAT(backend->description(),
+                testing::EndsWith(format == WeightFormat::kF32 ? "cuBLASLt fp32" : "bf16"));
+  }
 }
 
 }  // namespace

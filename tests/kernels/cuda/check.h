@@ -33,6 +33,7 @@ double gauss();
 int below(int below);
 
 float to_f32(Bf16 x);
+inline float to_f32(float x) { return x; }
 Bf16 round_bf16(double x);
 
 /// Device memory of exactly n elements, every bit set (NaN in f32 and bf16) until written.

@@ -20,13 +20,15 @@ double gelu_of(double z, double& slope) {
   return 0.5 * z * (1 + t);
 }
 
+template <class A>
 struct Inputs {
-  Numbers<Bf16> left, right, bias, pre;
+  Numbers<A> left, right, bias, pre;
   Numbers<float> old;
 };
 
 /// The product in double, and what kBiasGelu stores beside it.
-void want_of(const ProductShape& s, const Inputs& in, std::vector<double>& out,
+template <class A>
+void want_of(const ProductShape& s, const Inputs<A>& in, std::vector<double>& out,
              std::vector<double>& pre) {
   const auto R = static_cast<std::size_t>(s.rows), M = static_cast<std::size_t>(s.columns),
              K = static_cast<std::size_t>(s.depth);
@@ -54,62 +56,71 @@ void want_of(const ProductShape& s, const Inputs& in, std::vector<double>& out,
   }
 }
 
+/// A: of the operands, as the shape says.
+template <class A>
 void check_product(cuda::Products& products, const ProductShape& s, const char* what) {
   const auto R = static_cast<std::size_t>(s.rows), M = static_cast<std::size_t>(s.columns),
              K = static_cast<std::size_t>(s.depth);
   const double deviation = 1 / std::sqrt(static_cast<double>(s.depth));
-  const Inputs in{random_numbers<Bf16>(R * K), random_numbers<Bf16>(K * M, 0, deviation),
-                  random_numbers<Bf16>(M), random_numbers<Bf16>(R * M),
-                  random_numbers<float>(R * M)};
+  const Inputs<A> in{random_numbers<A>(R * K), random_numbers<A>(K * M, 0, deviation),
+                     random_numbers<A>(M), random_numbers<A>(R * M), random_numbers<float>(R * M)};
   std::vector<double> want(R * M), want_pre(R * M);
   want_of(s, in, want, want_pre);
-  Device<Bf16> left(in.left.stored), right(in.right.stored), bias(in.bias.stored),
-      pre(in.pre.stored), out(R * M);
+  Device<A> left(in.left.stored), right(in.right.stored), bias(in.bias.stored), pre(in.pre.stored),
+      out(R * M);
   Device<float> out_f32(in.old.stored);
   if (s.epilogue == ProductEpilogue::kBiasGelu) pre.poison();
   if (!s.accumulate) out_f32.poison();
-  void* to = s.f32_out ? static_cast<void*>(out_f32.data()) : out.data();
+  void* to = s.stores_f32() ? static_cast<void*>(out_f32.data()) : out.data();
   const bool biased =
       s.epilogue == ProductEpilogue::kBias || s.epilogue == ProductEpilogue::kBiasGelu;
   products.multiply(s, to, left.data(), right.data(), biased ? bias.data() : nullptr, pre.data());
   const std::string at = std::string(what) + " " + std::to_string(s.rows) + " x " +
-                         std::to_string(s.columns) + " x " + std::to_string(s.depth);
-  if (s.f32_out) {
-    see(at, relative_error(out_f32, want), 1e-5);
-  } else {
-    see(at, relative_error(out, want), kBf16Limit);
-  }
+                         std::to_string(s.columns) + " x " + std::to_string(s.depth) +
+                         (!s.f32   ? " bf16"
+                          : s.tf32 ? " tf32"
+                                   : " f32");
+  // Two factors are rounded to 2^-11 each.
+  const double f32_limit = s.tf32 ? 1e-3 : 1e-5;
+  const double error = s.stores_f32() ? relative_error(out_f32, want) : relative_error(out, want);
+  see(at, error, s.stores_f32() ? f32_limit : kBf16Limit);
+  if (s.tf32) see(at + " is rounded", error > 2e-5 ? 0 : 1, 0);
   if (s.epilogue == ProductEpilogue::kBiasGelu) {
-    see(at + " pre", relative_error(pre, want_pre), kBf16Limit);
+    see(at + " pre", relative_error(pre, want_pre), s.f32 ? f32_limit : kBf16Limit);
   }
 }
 
-void check_products() {
+template <class A>
+void check_products(bool tf32 = false) {
   cuda::Products products({});
   std::vector<std::array<int, 3>> sizes = {{8, 16, 24}, {40, 8, 136}};
   if (size() == Size::kFull) sizes.insert(sizes.end(), {{512, 768, 256}, {264, 1000, 504}});
   for (const auto& [rows, columns, depth] : sizes) {
-    const ProductShape plain{rows, columns, depth};
+    ProductShape plain{rows, columns, depth};
+    plain.f32 = sizeof(A) == 4;
+    plain.tf32 = tf32;
     ProductShape s = plain;
-    check_product(products, s, "plain");
+    check_product<A>(products, s, "plain");
     s.epilogue = ProductEpilogue::kBias;
-    check_product(products, s, "bias");
+    check_product<A>(products, s, "bias");
     s.epilogue = ProductEpilogue::kBiasGelu;
-    check_product(products, s, "bias gelu");
+    check_product<A>(products, s, "bias gelu");
     s = plain;
     s.right_transposed = true;
-    check_product(products, s, "right transposed");
+    check_product<A>(products, s, "right transposed");
     s.epilogue = ProductEpilogue::kGeluDerivative;
-    check_product(products, s, "gelu derivative");
+    check_product<A>(products, s, "gelu derivative");
     s = plain;
     s.left_transposed = s.f32_out = true;
-    check_product(products, s, "weight gradient");
+    check_product<A>(products, s, "weight gradient");
     s.accumulate = true;
-    check_product(products, s, "accumulated");
-    check_product(products, s, "accumulated again");
+    check_product<A>(products, s, "accumulated");
+    check_product<A>(products, s, "accumulated again");
   }
 }
-const Case products("products", check_products);
+const Case products("products", [] { check_products<Bf16>(); });
+const Case f32_products("products of f32", [] { check_products<float>(); });
+const Case tf32_products("products of f32 in tf32", [] { check_products<float>(true); });
 
 }  // namespace
 }  // namespace check

@@ -1,6 +1,7 @@
 // Products for the host: loops. Takes products_lt.cu's place where there is no device.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numbers>
 
@@ -29,44 +30,66 @@ double gelu(double z, double& slope) {
   return 0.5 * z * (1 + t);
 }
 
-}  // namespace
+/// To 10 bits after the point, to the nearest and to even between two.
+float round_to_tf32(float x) {
+  const auto u = std::bit_cast<std::uint32_t>(x);
+  return std::isfinite(x) ? std::bit_cast<float>((u + 0xFFFU + (u >> 13 & 1U)) & ~0x1FFFU) : x;
+}
 
-void Products::give(const ProductShape& s, ProductOperands operands) {
-  const auto [out, left, right, bias, pre] = operands;
-  const auto is_this = [&](const ProductChoice& choice) { return choice.shape == s; };
-  if (std::ranges::none_of(state_->seen, is_this)) {
-    const auto given = std::ranges::find_if(given_, is_this);
-    state_->seen.push_back(given != given_.end() ? *given : ProductChoice{.shape = s});
-  }
+double number(float x) { return static_cast<double>(x); }
+double number(gpu::Bf16 x) { return static_cast<double>(gpu::to_float(x)); }
+void store(float& to, double x) { to = static_cast<float>(x); }
+void store(gpu::Bf16& to, double x) { to = gpu::to_bf16(static_cast<float>(x)); }
+
+/// `left`, `right`, `bias` and `pre` are A.
+template <class A>
+void compute(const ProductShape& s, const ProductOperands& operands) {
+  const auto* left = static_cast<const A*>(operands.left);
+  const auto* right = static_cast<const A*>(operands.right);
+  const auto* bias = static_cast<const A*>(operands.bias);
+  auto* pre = static_cast<A*>(operands.pre);
+  const auto factor = [&](A x) {
+    return s.tf32 ? number(round_to_tf32(static_cast<float>(number(x)))) : number(x);
+  };
   for (int i = 0; i < s.rows; ++i) {
     for (int j = 0; j < s.columns; ++j) {
       const std::ptrdiff_t at = std::ptrdiff_t{i} * s.columns + j;
       double sum = 0;
       for (int k = 0; k < s.depth; ++k) {
-        const Bf16 a = s.left_transposed ? left[std::ptrdiff_t{k} * s.rows + i]
-                                         : left[std::ptrdiff_t{i} * s.depth + k];
-        const Bf16 b = s.right_transposed ? right[std::ptrdiff_t{j} * s.depth + k]
-                                          : right[std::ptrdiff_t{k} * s.columns + j];
-        sum += static_cast<double>(gpu::to_float(a)) * static_cast<double>(gpu::to_float(b));
+        sum += factor(s.left_transposed ? left[std::ptrdiff_t{k} * s.rows + i]
+                                        : left[std::ptrdiff_t{i} * s.depth + k]) *
+               factor(s.right_transposed ? right[std::ptrdiff_t{j} * s.depth + k]
+                                         : right[std::ptrdiff_t{k} * s.columns + j]);
       }
       double slope = 0;
-      if (bias != nullptr) sum += static_cast<double>(gpu::to_float(bias[j]));
+      if (bias != nullptr) sum += number(bias[j]);
       if (s.epilogue == ProductEpilogue::kBiasGelu) {
-        pre[at] = gpu::to_bf16(static_cast<float>(sum));
+        store(pre[at], sum);
         sum = gelu(sum, slope);
       }
       if (s.epilogue == ProductEpilogue::kGeluDerivative) {
-        gelu(static_cast<double>(gpu::to_float(pre[at])), slope);
+        gelu(number(pre[at]), slope);
         sum *= slope;
       }
-      if (s.f32_out) {
-        auto* to = static_cast<float*>(out) + at;
-        *to = static_cast<float>(sum + (s.accumulate ? static_cast<double>(*to) : 0));
+      if (s.stores_f32()) {
+        float& to = static_cast<float*>(operands.out)[at];
+        store(to, sum + (s.accumulate ? number(to) : 0));
       } else {
-        static_cast<Bf16*>(out)[at] = gpu::to_bf16(static_cast<float>(sum));
+        store(static_cast<gpu::Bf16*>(operands.out)[at], sum);
       }
     }
   }
+}
+
+}  // namespace
+
+void Products::give(const ProductShape& s, ProductOperands operands) {
+  const auto is_this = [&](const ProductChoice& choice) { return choice.shape == s; };
+  if (std::ranges::none_of(state_->seen, is_this)) {
+    const auto given = std::ranges::find_if(given_, is_this);
+    state_->seen.push_back(given != given_.end() ? *given : ProductChoice{.shape = s});
+  }
+  s.f32 ? compute<float>(s, operands) : compute<gpu::Bf16>(s, operands);
 }
 
 }  // namespace kernels::cuda
