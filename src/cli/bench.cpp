@@ -55,10 +55,11 @@ void add_shape(CLI::App& command, BenchOptions& o, const std::vector<std::string
       ->check(CLI::IsMember(precisions))
       ->capture_default_str();
   add_device(command, o.device_word);
+  add_tf32(command, o.tf32);
 }
 
 void choose_backend(BenchOptions& o) {
-  o.device = choose_device(o.device_word, /*fits=*/o.precision == "bf16");
+  o.device = choose_device(o.device_word, /*fits=*/o.precision == "bf16" || o.precision == "fp32");
   if (!o.device.is_cuda()) o.cpu = choose_cpu(o.common, o.type());
 }
 
@@ -81,8 +82,8 @@ void check_size(const BenchOptions& o, const model::Config& config, std::int64_t
     base::fail("--micro-batch: expected micro-batch x context below 2^31, got {} x {}", batch,
                config.context);
   }
-  const auto backend =
-      kernels::make_backend(o.device.device, o.type(), o.cpu ? &*o.cpu : nullptr, o.device.index);
+  const auto backend = kernels::make_backend(o.device.device, o.type(), o.cpu ? &*o.cpu : nullptr,
+                                             o.device.index, o.tf32);
   const std::size_t needed =
       model::Gpt2::plan(config, *backend, batch, config.context, training, o.recomputed()).total();
   base::MemorySource* const memory = backend->memory();
@@ -126,6 +127,7 @@ void run_bench_train(BenchOptions& o) {
                                  .cpu = o.cpu,
                                  .device = o.device.device,
                                  .device_index = o.device.index,
+                                 .tf32 = o.tf32,
                                  .length = config.context,
                                  .micro_batch = o.micro_batch,
                                  .accumulation = batch / unit,
@@ -148,6 +150,7 @@ void run_bench_score(BenchOptions& o) {
        .cpu = o.cpu,
        .device = o.device.device,
        .device_index = o.device.index,
+       .tf32 = o.tf32,
        .length = config.context,
        .batch = o.micro_batch,
        .format = format_of(o.precision),
@@ -166,6 +169,7 @@ void run_bench_generate(BenchOptions& o) {
                                                                   .cpu = o.cpu,
                                                                   .device = o.device.device,
                                                                   .device_index = o.device.index,
+                                                                  .tf32 = o.tf32,
                                                                   .format = format_of(o.precision),
                                                                   .batch = o.streams,
                                                                   .prompt_tokens = o.prompt_tokens,

@@ -31,7 +31,8 @@ struct BenchOptions {
   std::int64_t streams = 1;
 
   std::string device_word;
-  DeviceChoice device;                    ///< both chosen when a command runs
+  bool tf32 = true;
+  DeviceChoice device;                    ///< this and `cpu` are chosen when a command runs
   std::optional<kernels::CpuChoice> cpu;  ///< what the processor computes with
 
   base::Clock clock() const { return cpu_time ? base::Clock::kThread : base::Clock::kWall; }

@@ -23,6 +23,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
                   "'gpt2 quantize' made)")
       ->check(CLI::IsMember({"fp32", "bf16", "int8", "int4"}));
   add_device(command, options.device);
+  add_tf32(command, options.tf32);
 }
 
 kernels::WeightFormat format_of(std::string_view precision) {
@@ -59,12 +60,13 @@ LoadedModel load_for_inference(const ModelOptions& options, const CommonOptions&
   const kernels::WeightFormat format =
       options.precision ? format_of(*options.precision) : model::stored_format(folder);
   const bool is_bf16 = format == kernels::WeightFormat::kBf16;
-  const DeviceChoice device = choose_device(options.device, /*fits=*/is_bf16);
+  const bool has_floats = is_bf16 || format == kernels::WeightFormat::kF32;
+  const DeviceChoice device = choose_device(options.device, /*fits=*/has_floats);
   // Only bf16 has more than one way that could be the fastest.
   std::optional<kernels::CpuChoice> cpu;
   if (is_bf16 && !device.is_cuda()) cpu = choose_cpu(common, base::DType::kBf16);
-  auto backend =
-      kernels::make_inference_backend(device.device, format, cpu ? &*cpu : nullptr, device.index);
+  auto backend = kernels::make_inference_backend(device.device, format, cpu ? &*cpu : nullptr,
+                                                 device.index, options.tf32);
   if (is_bf16 && !device.is_cuda() && !kernels::bf16_products_in_hardware()) {
     note(common, "this processor has no bf16 products: bf16 is converted to fp32 on the way in");
   }

@@ -19,8 +19,9 @@ struct ModelOptions {
   std::string path;
   std::optional<std::string> precision;  ///< nothing: as the directory's weights are
   std::string device;
+  bool tf32 = true;
 };
-/// Adds --model, --precision and --device. `options` must live as long as the program.
+/// Adds --model, --precision, --device and --tf32. `options` must live as long as the program.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
 /// The format that "fp32", "bf16", "int8" or "int4" names.

@@ -186,6 +186,7 @@ void add_step_options(CLI::App& command, TrainCommand& t) {
   command.add_option("--precision", t.precision, "bf16 (default) or fp32")
       ->check(one_of(train::precision_names()));
   add_device(command, t.device);
+  add_tf32(command, t.options.tf32);
   command
       .add_option("--recompute", t.recompute,
                   "Compute again instead of keeping: none (default), gelu, block; less memory, "
@@ -403,8 +404,8 @@ double measure_peak(const CommonOptions& common, const train::Options& options) 
   const base::DType precision = *options.precision;
   measure::Series windows;
   if (options.device == kernels::Device::kCuda) {
-    windows.add(measure::measure_product_peak(
-        *kernels::make_backend(options.device, precision, nullptr, options.device_index)));
+    windows.add(measure::measure_product_peak(*kernels::make_backend(
+        options.device, precision, nullptr, options.device_index, *options.tf32)));
   } else {
     constexpr int kWindows = 3;
     kernels::LimitMeter meter;
@@ -420,8 +421,7 @@ double measure_peak(const CommonOptions& common, const train::Options& options) 
 
 void run_train(const TrainCommand& t) {
   train::Options options = gather(t);
-  const bool bf16 = options.precision.value_or(base::DType::kBf16) == base::DType::kBf16;
-  const DeviceChoice device = choose_device(t.device, /*fits=*/bf16);
+  const DeviceChoice device = choose_device(t.device, /*fits=*/true);
   options.device = device.device;
   options.device_index = device.index;
   options.choose_cpu = [&](base::DType type) { return choose_cpu(t.common, type); };

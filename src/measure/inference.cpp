@@ -41,7 +41,7 @@ class Bench {
         model_(model::Gpt2::for_inference(
             options.config, kernels::make_inference_backend(options.device, options.format,
                                                             options.cpu ? &*options.cpu : nullptr,
-                                                            options.device_index))),
+                                                            options.device_index, options.tf32))),
         meter_(model_.backend()),
         logits_(static_cast<std::size_t>(options.config.vocab_size * options.batch)),
         temperatures_(static_cast<std::size_t>(options.batch), 1.0F),

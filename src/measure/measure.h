@@ -140,6 +140,7 @@ struct TrainingOptions {
   std::optional<kernels::CpuChoice> cpu = {};  ///< absent: the first of kernels::cpu_choices()
   kernels::Device device = kernels::Device::kCpu;
   int device_index = 0;
+  bool tf32 = true;         ///< as kernels::make_backend() says
   std::int64_t length = 0;  ///< T, at most config.context
   std::int64_t micro_batch = 1;
   std::int64_t accumulation = 1;  ///< micro-batches a step
@@ -178,6 +179,7 @@ struct GenerationOptions {
   std::optional<kernels::CpuChoice> cpu = {};  ///< absent: the first of kernels::cpu_choices()
   kernels::Device device = kernels::Device::kCpu;
   int device_index = 0;
+  bool tf32 = true;  ///< as kernels::make_backend() says
   kernels::WeightFormat format = kernels::WeightFormat::kBf16;
   std::int64_t batch = 1;            ///< sequences that are continued at once
   std::int64_t prompt_tokens = 512;  ///< of the prompt that is timed
@@ -221,6 +223,7 @@ struct ScoringOptions {
   std::optional<kernels::CpuChoice> cpu = {};  ///< absent: the first of kernels::cpu_choices()
   kernels::Device device = kernels::Device::kCpu;
   int device_index = 0;
+  bool tf32 = true;  ///< as kernels::make_backend() says
   std::int64_t length = 0;
   std::int64_t batch = 1;
   kernels::WeightFormat format = kernels::WeightFormat::kBf16;

@@ -75,7 +75,8 @@ void run_steps(Training& result, kernels::Backend& backend, std::int64_t steps, 
 Training measure_training(const TrainingOptions& options, const OnStep& on_step) {
   const model::Config& config = options.config;
   auto backend = kernels::make_backend(options.device, options.precision,
-                                       options.cpu ? &*options.cpu : nullptr, options.device_index);
+                                       options.cpu ? &*options.cpu : nullptr, options.device_index,
+                                       options.tf32);
   Training result;
   result.planned_bytes = model::Gpt2::plan(config, *backend, options.micro_batch, options.length,
                                            true, options.recompute)
@@ -115,8 +116,9 @@ Training measure_training(const TrainingOptions& options, const OnStep& on_step)
 
 Training measure_scoring(const ScoringOptions& options, const OnStep& on_step) {
   const model::Config& config = options.config;
-  auto backend = kernels::make_inference_backend(
-      options.device, options.format, options.cpu ? &*options.cpu : nullptr, options.device_index);
+  auto backend = kernels::make_inference_backend(options.device, options.format,
+                                                 options.cpu ? &*options.cpu : nullptr,
+                                                 options.device_index, options.tf32);
   Training result;
   const model::MemoryPlan plan =
       model::Gpt2::plan(config, *backend, options.batch, options.length, false);

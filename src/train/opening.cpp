@@ -180,6 +180,7 @@ void Trainer::State::resume_options(const Options& given) {
   for (auto added : {&Options::dropout, &Options::label_smoothing, &Options::z_loss}) {
     if (!(record.options.*added)) record.options.*added = 0;  // begun before there was this option
   }
+  if (!record.options.tf32) record.options.tf32 = true;  // the same
   Options asked = given;
   if (asked.init) asked.init = absolute_path(*asked.init);
   std::vector<std::string> wrong = contradictions(asked, record.options);
@@ -267,7 +268,7 @@ void Trainer::State::build_model() {
   std::optional<kernels::CpuChoice> cpu;
   if (options.device == kernels::Device::kCpu) cpu = choose_cpu();
   auto backend = kernels::make_backend(options.device, *options.precision, cpu ? &*cpu : nullptr,
-                                       options.device_index);
+                                       options.device_index, *options.tf32);
   backend_description = backend->description();
   const auto needed = [&](std::int64_t batch) {
     return model::Gpt2::plan(plan.config, *backend, batch, plan.length, /*training=*/true,

@@ -58,6 +58,7 @@ void for_each_option(Visit&& visit) {
   visit("label-smoothing", &Options::label_smoothing, kMust);
   visit("z-loss", &Options::z_loss, kMust);
   visit("precision", &Options::precision, kMust);
+  visit("tf32", &Options::tf32, kMust);
   visit("recompute", &Options::recompute, kMay);
   visit("order", &Options::order, kMust);
   visit("val-every", &Options::validate_every, kMay);

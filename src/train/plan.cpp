@@ -101,6 +101,7 @@ void fill_numbers(Options& o) {
   const double z_loss = set_default(o.z_loss, 0.0);
   require(std::isfinite(z_loss) && z_loss >= 0, "z-loss", "a number of at least 0", z_loss);
   set_default(o.precision, base::DType::kBf16);
+  set_default(o.tf32, true);
   set_default(o.order, data::Order::kShuffled);
   set_default(o.recompute, model::Recompute::kNone);
   set_default(o.seed, kSeed);

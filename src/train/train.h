@@ -88,6 +88,7 @@ struct Options {
   std::optional<double> label_smoothing;        ///< default 0; in [0, 1]
   std::optional<double> z_loss;                 ///< default 0: its weight
   std::optional<base::DType> precision;         ///< kBf16 (default) or kF32
+  std::optional<bool> tf32;                     ///< default true; as kernels::make_backend() says
   std::optional<model::Recompute> recompute;    ///< default kNone; changes no result
   std::optional<data::Order> order;             ///< default shuffled
   std::optional<std::int64_t> validate_every;   ///< "val-every"; 0: never

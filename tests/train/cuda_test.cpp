@@ -1,11 +1,12 @@
 // Whole runs on the CUDA backend, whose kernels the host plays.
 
+#include <gmock/gmock.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "expect_error.h"
 #include "train/checkpoint.h"
 #include "train/helpers.h"
 
@@ -113,11 +114,45 @@ TEST_F(CudaRun, WithAdapters) {
   expect_alike("cuda", "cpu");
 }
 
-TEST_F(CudaRun, SaysThatItComputesInBf16Only) {
-  Options o = options("fp32");
+TEST_F(CudaRun, LearnsInFp32AsTheProcessorDoes) {
+  const auto run = [&](const std::string& name, kernels::Device device, bool tf32) {
+    Options o = options(name, device);
+    o.precision = base::DType::kF32;
+    o.tf32 = tf32;
+    run_steps(o);
+    return losses(name);
+  };
+  const std::vector<double> cpu = run("cpu", kernels::Device::kCpu, false);
+  const std::vector<double> exact = run("fp32", kernels::Device::kCuda, false);
+  const std::vector<double> rounded = run("tf32", kernels::Device::kCuda, true);
+  ASSERT_EQ(exact.size(), cpu.size());
+  ASSERT_EQ(rounded.size(), cpu.size());
+  for (std::size_t i = 0; i < cpu.size(); ++i) {
+    EXPECT_NEAR(exact[i], cpu[i], 1e-5 * cpu[i]) << i;
+    EXPECT_NEAR(rounded[i], cpu[i], 5e-3 * cpu[i]) << i;
+  }
+  EXPECT_NE(rounded, exact);
+  EXPECT_LT(exact.back(), exact.front() - 0.5);
+}
+
+TEST_F(CudaRun, ResumesInFp32BitForBit) {
+  Options o = options("whole");
   o.precision = base::DType::kF32;
-  EXPECT_THAT(error_of([&] { Trainer trainer(o); }), HasSubstr("bf16 only"));
-  EXPECT_FALSE(std::filesystem::exists(folder_ / "fp32"));
+  run_steps(o);
+  o.out = folder_ / "stopped";
+  run_steps(o, 7);
+  // A run begun before there was the option has products in TF32.
+  const base::Path record = folder_ / "stopped" / "train.json";
+  nlohmann::json json = nlohmann::json::parse(base::read_file(record));
+  EXPECT_EQ(json.at("tf32"), true);
+  json.erase("tf32");
+  base::write_file(record, json.dump());
+  Options again = options("stopped");
+  again.precision = base::DType::kF32;
+  again.tf32 = true;
+  again.resume = true;
+  run_steps(again);
+  EXPECT_EQ(numbers_of(folder_ / "stopped"), numbers_of(folder_ / "whole"));
 }
 
 }  // namespace

@@ -61,6 +61,7 @@ TEST_F(ConfigFile, ReadsBackEveryOption) {
   o.label_smoothing = 0.05;
   o.z_loss = 1e-4;
   o.precision = base::DType::kF32;
+  o.tf32 = false;
   o.recompute = model::Recompute::kBlock;
   o.order = data::Order::kSequential;
   o.validate_every = 10;

@@ -152,6 +152,8 @@ TEST_F(ResumeRules, NameWhatContradictsTheRun) {
               HasSubstr("--spike-z 3.0 (the run has 6"));
   EXPECT_THAT(refusal([](Options& o) { o.spike_guard = false; }),
               HasSubstr("--spike-guard false (the run has true)"));
+  EXPECT_THAT(refusal([](Options& o) { o.tf32 = false; }),
+              HasSubstr("--tf32 false (the run has true)"));
   EXPECT_THAT(refusal([](Options& o) { o.preset = "37m"; }),
               HasSubstr("--preset \"37m\" (the run has \"124m\")"));
   EXPECT_THAT(refusal([](Options& o) { o.init = "model"; }), HasSubstr("(the run has none)"));

@@ -55,7 +55,6 @@ __device__ inline void multiply_rows(float (&products)[kOwn], const float* own,
   const float* row = other + threadIdx.x % 32 * kRow<kHead>;
   GPU_UNROLL
   for (int r = 0; r < kOwn; ++r) products[r] = 0;
-  GPU_UNROLL
   for (int d = 0; d < kHead; ++d) {
     const float x = row[d];
     GPU_UNROLL

@@ -56,6 +56,19 @@ TEST_P(Cuda, Embed) {
   check(EmbedBackward{4, 70, 40, 11, true});
 }
 
+TEST_P(Cuda, EmbedPacked) {
+  const auto backend = Cuda::backend();
+  const auto truth = make_backend(Device::kReference, DType::kF32);
+  Draw draw(GetParam());
+  const Tensor wte = draw({16, 24}), wpe = draw({9, 24});
+  const Tensor ids = draw.ids(7, 11), positions = draw.ids(7, 9);
+  Tensor x = unwritten(DType::kF32, {7, 24}), expected = unwritten(DType::kF32, {7, 24});
+  backend->embed_packed(x, ids, positions, Weight(*backend, wte, WeightOrder::kOutIn), wpe);
+  truth->embed_packed(expected, ids, positions, Weight(*truth, wte, WeightOrder::kOutIn), wpe);
+  backend->finish();
+  expect_close({"x", x}, {"x", expected}, tolerance_of(DType::kF32));
+}
+
 TEST_P(Cuda, LayerNorm) {
   for (const std::int64_t channels : kWidths) {
     SCOPED_TRACE(channels);
