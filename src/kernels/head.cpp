@@ -40,26 +40,26 @@ Work cost_of_head(const Backend& backend, const View& dx, const View& dwte, cons
                    Timed::copies_bytes(backend, wte, /*both=*/true)};
 }
 
-}  // namespace
-
-void Backend::check_head_loss(std::string_view operation, View losses, View dx, View dwte,
-                              ConstView x, const PackedWeight& wte, ConstView targets,
-                              std::int64_t vocab, const LossOptions& options) const {
+void check_head_loss(const Backend& backend, std::string_view operation, View losses, View dx,
+                     View dwte, ConstView x, const PackedWeight& wte, ConstView targets,
+                     std::int64_t vocab, const LossOptions& options) {
   const Check check(operation);
   if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1)) {
     fail("{}: label_smoothing: expected 0 to 1, got {}", operation, options.label_smoothing);
   }
-  check_trains(operation, weight_format_);
-  check_head(check, compute_type_, losses, x, wte, targets, vocab);
-  check.backward_copy("wte", *this, wte);
-  check.tensor("dx", dx, compute_type_, x.shape());
+  check_trains(operation, backend.weight_format());
+  check_head(check, backend.compute_type(), losses, x, wte, targets, vocab);
+  check.backward_copy("wte", backend, wte);
+  check.tensor("dx", dx, backend.compute_type(), x.shape());
   if (!dwte.empty()) check.tensor("dwte", dwte, DType::kF32, {wte.outputs, wte.inputs});
 }
+
+}  // namespace
 
 double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                           ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
                           const LossOptions& options) {
-  check_head_loss("head_loss", losses, dx, dwte, x, wte, targets, vocab, options);
+  check_head_loss(*this, "head_loss", losses, dx, dwte, x, wte, targets, vocab, options);
   const Timed timed(*this, "head_loss", cost_of_head(*this, dx, dwte, x, wte, vocab, gradient),
                     &wte);
   return do_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient, options);
@@ -68,7 +68,7 @@ double Backend::head_loss(View losses, View dx, View dwte, ConstView x, const Pa
 void Backend::queue_head_loss(View losses, View dx, View dwte, ConstView x, const PackedWeight& wte,
                               ConstView targets, std::int64_t vocab, float scale, Gradient gradient,
                               const LossOptions& options) {
-  check_head_loss("queue_head_loss", losses, dx, dwte, x, wte, targets, vocab, options);
+  check_head_loss(*this, "queue_head_loss", losses, dx, dwte, x, wte, targets, vocab, options);
   const Timed timed(*this, "head_loss", cost_of_head(*this, dx, dwte, x, wte, vocab, gradient),
                     &wte);
   do_queue_head_loss(losses, dx, dwte, x, wte, targets, vocab, scale, gradient, options);

@@ -430,10 +430,6 @@ class Backend {
       : compute_type_(compute_type), weight_format_(weight_format) {}
 
  private:
-  void check_head_loss(std::string_view operation, View losses, View dx, View dwte, ConstView x,
-                       const PackedWeight& wte, ConstView targets, std::int64_t vocab,
-                       const LossOptions& options) const;
-
   virtual void do_begin_pass(int /*number*/) {}
   virtual void do_end_pass() {}
   virtual void do_drop_pass() noexcept {}
