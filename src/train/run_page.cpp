@@ -15,8 +15,8 @@ namespace {
 constexpr std::size_t kMostSamples = 24;         // on a page
 constexpr std::size_t kMostSampleBytes = 6'000;  // of each
 constexpr std::size_t kMostMarks = 200;
-constexpr std::string_view kMarked[] = {"resume",   "stop",       "spike",
-                                        "rollback", "not_finite", "checkpoint_failed"};
+constexpr std::string_view kMarked[] = {
+    "resume", "stop", "spike", "rollback", "not_finite", "checkpoint_failed", "broken"};
 
 /// What a value of the log looks like in a table.
 std::string word_of(const Json& value) {
@@ -193,6 +193,7 @@ void RunPage::add_event(const Json& line) {
 std::string RunPage::state(bool running) const {
   const std::string word = last_event_ == "finish"       ? "finished"
                            : last_event_ == "not_finite" ? "failed"
+                           : last_event_ == "broken"     ? "failed"
                            : running                     ? "running"
                                                          : "stopped";
   if (steps_planned_ == 0) return fmt::format("{}, {} steps", word, steps_done_);

@@ -1,6 +1,8 @@
 // A training run: the loop over steps, and what it leaves behind.
 
 #include <cmath>
+#include <exception>
+#include <new>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -124,6 +126,18 @@ void Trainer::State::fail_not_finite(std::int64_t step, std::string_view what, d
       "step {}: the {} is {} ({}); training stopped; try a lower --lr than {} or more "
       "--warmup-steps than {}, and look at the text of that batch",
       step, what, value, where, plan.learning_rate, plan.warmup_steps);
+}
+
+/// What a run cannot know of: a device that fell off, a kernel that failed.
+void Trainer::State::fail_broken(const Callbacks& callbacks, std::int64_t step,
+                                 const std::string& what) {
+  writer->wait();  // the checkpoint under way is a copy of its own
+  take_results(callbacks);
+  log->event("broken", {{"step", step}, {"what", what}});
+  base::fail("step {}: {}; {}", step, what,
+             checkpoint ? fmt::format("{} is whole, --resume goes on from there",
+                                      checkpoint->folder.string())
+                        : std::string("there was no checkpoint yet"));
 }
 
 /// "epoch 0, window 3 of 26", and of which folder where there are several.
@@ -311,7 +325,15 @@ Outcome Trainer::run(const Callbacks& callbacks) {
   } else {
     const std::optional<base::Path> tokenizer = tokenizer_folder();
     s.start(callbacks, tokenizer);
-    outcome.end = s.loop(callbacks, outcome.steps_done);
+    try {
+      outcome.end = s.loop(callbacks, outcome.steps_done);
+    } catch (const base::Error&) {
+      throw;
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& error) {
+      s.fail_broken(callbacks, outcome.steps_done, error.what());
+    }
     s.finish(callbacks, outcome.end, outcome.steps_done, tokenizer);
     outcome.first_loss = s.log->first_loss();
     outcome.last_loss = s.log->last_loss();

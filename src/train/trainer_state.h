@@ -73,6 +73,8 @@ struct Trainer::State {
   StepReport train_step(std::int64_t step);
   [[noreturn]] void fail_not_finite(std::int64_t step, std::string_view what, double value,
                                     const std::string& where);
+  [[noreturn]] void fail_broken(const Callbacks& callbacks, std::int64_t step,
+                                const std::string& what);
   std::string place(const std::vector<data::LoaderState>& states, bool windows) const;
   std::optional<double> validate();
   std::optional<double> validate(const Source& source, std::int64_t windows);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <stdexcept>
 
 #include "base/parallel.h"
 #include "expect_error.h"
@@ -105,6 +106,31 @@ TEST_F(Run, WritesItsEffectiveOptionsAsAConfigFile) {
   again.out = folder_ / "again";
   run_steps(again);
   EXPECT_EQ(numbers_of(run()), numbers_of(folder_ / "again"));
+}
+
+TEST_F(Run, SaysWhereADeviceThatFailsLeavesIt) {
+  Options o = options();
+  o.checkpoint_every = 4;
+  const auto fail_at = [&](std::int64_t step) {
+    Trainer trainer(o);
+    Callbacks callbacks;
+    callbacks.on_step = [&](const StepReport& report) {
+      if (report.step == step) throw std::runtime_error("kernel: cudaErrorECCUncorrectable");
+    };
+    trainer.run(callbacks);
+  };
+  EXPECT_EQ(error_of([&] { fail_at(2); }),
+            "step 3: kernel: cudaErrorECCUncorrectable; there was no checkpoint yet");
+  o.out = folder_ / "later";
+  EXPECT_EQ(error_of([&] { fail_at(6); }), "step 7: kernel: cudaErrorECCUncorrectable; " +
+                                               (*o.out / "checkpoints/step_00000004").string() +
+                                               " is whole, --resume goes on from there");
+  o.resume = true;
+  run_steps(o);
+  o = options();
+  o.out = folder_ / "whole";
+  run_steps(o);
+  EXPECT_EQ(numbers_of(folder_ / "later"), numbers_of(folder_ / "whole"));
 }
 
 TEST_F(Run, StopsWhenTheTimeIsUp) {
