@@ -19,7 +19,7 @@ void check(cublasStatus_t status, const char* what) {
   gpu::fail(std::string(what) + ": " + cublasLtGetStatusString(status));
 }
 
-constexpr int kCandidates = 8;
+constexpr int kProposals = 8;
 constexpr int kTimedRuns = 3;
 
 static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(ProductChoice::algorithm));
@@ -119,7 +119,7 @@ void point(const Plan& plan, ProductEpilogue epilogue, const Operands& at) {
 
 /// The library's proposals. Not a vector: nvcc 13.0 breaks on one of this unnamed struct.
 struct Candidates {
-  cublasLtMatmulHeuristicResult_t results[kCandidates];
+  cublasLtMatmulHeuristicResult_t results[kProposals];
   int count = 0;
 };
 
@@ -180,7 +180,7 @@ struct Products::State {
     Candidates found{};
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle, plan.product, plan.a, plan.b, plan.c, plan.c,
-                                       preference, kCandidates, found.results, &found.count);
+                                       preference, kProposals, found.results, &found.count);
     cublasLtMatmulPreferenceDestroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS) found.count = 0;
     return found;
