@@ -158,7 +158,7 @@ TEST(EvalCommand, SaysWhatIsWrong) {
                  1, "a task's text needs a tokenizer");
   model_testing::expect_help(
       "eval", {"--model", "--task", "--file", "--limit", "--context", "--stride", "--batch",
-               "--truncate", "--precision", "--threads", "--quiet"});
+               "--truncate", "--precision", "--device", "--tf32", "--threads", "--quiet"});
 }
 
 TEST(TrainCommand, EvaluatesTasksAsItGoes) {

@@ -245,9 +245,10 @@ TEST(GenerateCommand, WrongUsageIsCode2) {
 TEST(GenerateCommand, HelpNamesEveryFlag) {
   model_testing::expect_help(
       "generate",
-      {"--model", "--prompt", "--prompt-file", "--prompt-ids", "--max-tokens", "--temperature",
-       "--top-k", "--top-p", "--min-p", "--stop", "--seed", "--num-samples", "--ignore-eos",
-       "--slide", "--output-ids", "--precision", "--threads", "--quiet"});
+      {"--model",       "--prompt",      "--prompt-file", "--prompt-ids", "--max-tokens",
+       "--temperature", "--top-k",       "--top-p",       "--min-p",      "--stop",
+       "--seed",        "--num-samples", "--ignore-eos",  "--slide",      "--output-ids",
+       "--precision",   "--device",      "--tf32",        "--threads",    "--quiet"});
 }
 
 }  // namespace

@@ -194,7 +194,7 @@ TEST(ScoreCommand, WrongUsageIsCode2) {
 
 TEST(ScoreCommand, HelpNamesEveryFlag) {
   model_testing::expect_help("score", {"--model", "--jsonl", "--ids", "--stride", "--precision",
-                                       "--threads", "--quiet", "FILE"});
+                                       "--device", "--tf32", "--threads", "--quiet", "FILE"});
 }
 
 }  // namespace

@@ -219,9 +219,13 @@ TEST_F(TrainCommand, TakesOptionsFromAConfigFileBelowTheFlags) {
   const base::Path config = folder_ / "run" / "train.json";
   EXPECT_EQ(train_command({"--config", config, "--out", folder_ / "again"}).code, 0);
   expect_same_runs("run", "again");
-  EXPECT_EQ(train_command({"--config", config, "--out", folder_ / "short", "--steps", "3"}).code,
-            0);
-  EXPECT_EQ(train::read_log(folder_ / "short" / "log.jsonl").steps.size(), 3U);
+  const base::Path shorter = folder_ / "short";
+  EXPECT_EQ(
+      train_command({"--config", config, "--out", shorter, "--steps", "3", "--tf32", "off"}).code,
+      0);
+  EXPECT_EQ(train::read_log(shorter / "log.jsonl").steps.size(), 3U);
+  EXPECT_EQ(train::read_options(config).tf32, true);
+  EXPECT_EQ(train::read_options(shorter / "train.json").tf32, false);
   expect_failure(train_command({"--config", config}), 1, "already holds a run");
   base::write_file(folder_ / "typo.json", R"({"learning-rate": 1})");
   expect_failure(train_command(with(arguments("typo", 5), {"--config", folder_ / "typo.json"})), 1,
@@ -260,6 +264,7 @@ TEST_F(TrainCommand, TellsWrongUsageFromWrongValues) {
   usage({"--label-smoothing", "-0.1"}, "--label-smoothing");
   usage({"--z-loss", "-1"}, "--z-loss");
   usage({"--preset", "huge"}, "--preset");
+  usage({"--tf32", "perhaps"}, "--tf32");
   expect_failure(train_command({"--out", folder_ / "run"}), 2, "--data is required");
   expect_failure(train_command({"--data", folder_ / "data"}), 2, "--out is required");
 
