@@ -78,6 +78,23 @@ TEST_F(CudaRun, KeepsWhatTheDeviceChose) {
   }
 }
 
+/// Planned, without taking any of it: what the program says before it starts.
+TEST(CudaMemory, LargeRunsFitACardOf80Gigabytes) {
+  constexpr double kCard = 80e9;
+  const auto backend = kernels::make_backend(kernels::Device::kCuda, base::DType::kBf16);
+  const auto planned = [&](const char* preset, std::int64_t batch, model::Recompute recompute) {
+    const model::MemoryPlan plan = model::Gpt2::plan(model::preset(preset), *backend, batch, 1024,
+                                                     /*training=*/true, recompute);
+    EXPECT_GT(plan.activations, 0U);
+    return static_cast<double>(plan.total());
+  };
+  EXPECT_LT(planned("124m", 64, model::Recompute::kNone), 0.9 * kCard);
+  EXPECT_LT(planned("1558m", 4, model::Recompute::kNone), kCard);
+  EXPECT_LT(planned("1558m", 16, model::Recompute::kBlock), kCard);
+  EXPECT_LT(planned("124m", 64, model::Recompute::kBlock),
+            0.5 * planned("124m", 64, model::Recompute::kNone));
+}
+
 TEST_F(CudaRun, GoesOnOnTheProcessor) {
   run_steps(options("moved"), 7);
   Options o = options("moved", kernels::Device::kCpu);
