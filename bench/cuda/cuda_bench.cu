@@ -358,14 +358,17 @@ void decode(Bench& bench, const Model& m) {
   const auto qkv = random<Bf16>(batch * 3 * K);
   auto keys = random<Bf16>(cache), values = random<Bf16>(cache);
   const Buffer<Bf16> mixed(batch * K);
-  std::vector<cuda::CachedRow> rows;
+  std::vector<cuda::CachedRow<Bf16>> rows;
   for (std::size_t b = 0; b < batch; ++b) {
-    rows.push_back({keys->data + b * K * 1024, values->data + b * K * 1024, 1024, 1023});
+    rows.push_back({keys->data + b * K * 1024, values->data + b * K * 1024, 1024});
   }
-  Buffer<cuda::CachedRow> d_rows(batch);
+  Buffer<cuda::CachedRow<Bf16>> d_rows(batch);
   upload(d_rows, rows);
+  Buffer<std::int32_t> positions(batch);
+  upload(positions, std::vector<std::int32_t>(batch, 1023));
   bench.measure("cached attention, 64 x 1024", 4.0 * static_cast<double>(cache), 0, [&] {
-    cuda::attention_cached(mixed.data, qkv->data, d_rows.data, batch, 12, 64, nullptr);
+    cuda::attention_cached(mixed.data, qkv->data, d_rows.data, positions.data, batch, 12, 64,
+                           nullptr);
   });
 }
 
