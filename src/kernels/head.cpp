@@ -28,10 +28,6 @@ void check_head(const Check& check, DType compute_type, const ConstView& losses,
   check.ids("targets", targets, kIgnoredTarget, vocab - 1);
 }
 
-}  // namespace
-
-namespace {
-
 /// Of head_loss().
 Work cost_of_head(const Backend& backend, const View& dx, const View& dwte, const ConstView& x,
                   const PackedWeight& wte, std::int64_t vocab, Gradient gradient) {

@@ -64,6 +64,10 @@ void Queue::end_pass() {
 }
 
 void Queue::drop_pass() noexcept {
+  try {
+    close();
+  } catch (...) {  // the failure that came first is the one that is told
+  }
   if (pass_ != nullptr) {
     pass_->operations.clear();
     pass_->forget_graph();

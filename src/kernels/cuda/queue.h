@@ -58,7 +58,8 @@ class Queue {
   void begin_pass(int number);
   /// Gives the device what is still held back.
   void end_pass();
-  /// The same where the pass failed half-way: nothing of it is kept.
+  /// The same where the pass failed half-way: what was pushed is done, as whoever pushed it counts
+  /// on, but nothing is kept for the next time.
   void drop_pass() noexcept;
   /// Before the host reads or frees anything: gives the device what is held back; the rest of an
   /// open pass is queued as it comes.
