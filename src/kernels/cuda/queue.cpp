@@ -91,6 +91,7 @@ void Queue::run_one_by_one() {
   pass_->forget_graph();
   pass_->operations.resize(next_);
   for (const auto& operation : pass_->operations) run(*operation);
+  mark_done();  // uploads read their own memory here as well
 }
 
 void Queue::run_as_one() {
@@ -108,9 +109,13 @@ void Queue::run_as_one() {
       throw;
     }
     pass_->graph = end_capture(handle_);
-    pass_->done = pass_->done == nullptr ? make_event() : pass_->done;
   }
   run_graph(pass_->graph, handle_);
+  mark_done();
+}
+
+void Queue::mark_done() {
+  if (pass_->done == nullptr) pass_->done = make_event();
   record_event(pass_->done, handle_);
 }
 

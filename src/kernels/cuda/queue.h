@@ -75,7 +75,7 @@ class Queue {
   struct Pass {
     std::vector<std::unique_ptr<Operation>> operations;
     Graph graph = nullptr;
-    CUevent_st* done = nullptr;  // after the graph's last run
+    CUevent_st* done = nullptr;  // after kept operations' last run
     Pass() = default;
     Pass(const Pass&) = delete;
     Pass& operator=(const Pass&) = delete;
@@ -87,6 +87,7 @@ class Queue {
   void run(const Operation& operation);
   void run_as_one();
   void run_one_by_one();
+  void mark_done();
 
   CUstream_st* handle_;
   std::map<int, Pass> passes_;
