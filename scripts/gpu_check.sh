@@ -1,21 +1,48 @@
 #!/usr/bin/env bash
 # Builds the CUDA kernels with nvcc alone (no CMake, no packages) and runs their cases, the memory
-# and race checkers, and the benchmarks on this machine's device. Then the program: build/cuda/gpt2,
-# which is built where it is missing and CMake and the packages are there, trains, generates and is
-# timed beside PyTorch. (A machine without the packages can be given the program and, in
-# build/cuda/lib, the libraries that `ldd` names.)
+# and race checkers, and the benchmarks on this machine's device. Then the program: build/cuda/gpt2
+# and build/cuda/cuda_device_tests, which are built where they are missing and CMake and the packages
+# are there: the golden models and whole runs, learning, times beside PyTorch.
 # usage: scripts/gpu_check.sh [FOLDER]     results in FOLDER (default build/gpu_check):
 #   summary.txt  a line a part, then the tables    result.json  the same for programs
+#        scripts/gpu_check.sh --pack    for a device's machine without the packages: builds both
+#   programs here and puts the libraries they need in build/cuda/lib, but for CUDA's own; take
+#   build/cuda/{gpt2,cuda_device_tests,lib} there with the sources
 # Each part has its own time limit, so that one that hangs leaves the others theirs. Exit code 1 if
 # any part failed. GPT2_CUDA_BATCH: sequences of the benchmarks (32).
 set -uo pipefail
 cd "$(dirname "$0")/.."
+
+gpt2=build/cuda/gpt2
+device_tests=build/cuda/cuda_device_tests
+# The tests are left out where there is no GoogleTest.
+build_program() {
+  cmake --preset cuda && cmake --build --preset cuda --target gpt2 || return 1
+  if cmake --build --preset cuda --target help | grep -q '^cuda_device_tests:'; then
+    cmake --build --preset cuda --target cuda_device_tests
+  fi
+}
+export -f build_program
+if [[ "${1:-}" == --pack ]]; then
+  set -e
+  build_program
+  rm -rf build/cuda/lib
+  mkdir build/cuda/lib
+  # The C library belongs to its machine, CUDA to its driver.
+  ldd "$gpt2" "$device_tests" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
+    grep -vE '/(libc|libm|libdl|libpthread|librt|libresolv|libcublas[^/]*)\.so' |
+    xargs -I{} cp -L {} build/cuda/lib/
+  strip build/cuda/gpt2 build/cuda/cuda_device_tests build/cuda/lib/*
+  du -shc "$gpt2" "$device_tests" build/cuda/lib
+  exit
+fi
+
 out=$(mkdir -p "${1:-build/gpu_check}" && cd "${1:-build/gpu_check}" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cores=$(nproc)
 batch=${GPT2_CUDA_BATCH:-32}
-rm -f "$out"/{parts,build,check,bench,sanitizer,program,summary}.txt "$out/result.json"
+rm -f "$out"/{parts,build,check,bench,sanitizer,golden,program,summary}.txt "$out/result.json"
 : >"$out/parts.txt"
 failed=0
 
@@ -96,12 +123,7 @@ fi
 
 # ---- the program ----
 
-gpt2=build/cuda/gpt2
 export LD_LIBRARY_PATH=$PWD/build/cuda/lib:$(dirname "${cublas_library:-/}"):${LD_LIBRARY_PATH:-}
-build_program() {
-  cmake --preset cuda && cmake --build --preset cuda --target gpt2
-}
-export -f build_program
 # In a file: bash does not pass a function with a here-document on.
 cat >"$work/compare.py" <<'PYTHON'
 import json, sys
@@ -145,6 +167,11 @@ time_program() {
 export -f time_program
 export gpt2 batch out work
 if [[ ! -x $gpt2 ]]; then part program 300 program.txt bash -c build_program; fi
+if [[ -x $device_tests ]]; then
+  part golden 90 golden.txt "$device_tests" --gtest_brief=1
+else
+  echo "golden       missing" | tee -a "$out/parts.txt"
+fi
 if [[ -x $gpt2 ]]; then
   part learn 60 program.txt bash -c learn
   part times 150 program.txt bash -c time_program
@@ -155,7 +182,7 @@ fi
 {
   cat "$out/device.txt" "$out/parts.txt"
   echo
-  cat "$out/check.txt" "$out/bench.txt" "$out/program.txt" 2>/dev/null
+  cat "$out/check.txt" "$out/golden.txt" "$out/bench.txt" "$out/program.txt" 2>/dev/null
 } >"$out/summary.txt"
 WORK=$work OUT_FOLDER=$out python3 - <<'PYTHON'
 import json, os

@@ -264,14 +264,18 @@ void optimizer(Bench& bench) {
   const auto p = random<float>(n), m = random<float>(n), v = random<float>(n, 0),
              g = random<float>(n);
   const Buffer<Bf16> copies(n);
-  const Buffer<double> scratch(cuda::kNormBlocks), norm(1);
+  const Buffer<double> scratch(cuda::norm_blocks(n)), norm(1);
   const auto bytes = static_cast<double>(n);
   bench.measure("gradient norm, 124m", 4 * bytes, 0,
                 [&] { cuda::squared_norm(norm.data, g->data, n, scratch.data, nullptr); });
-  const cuda::AdamTensors tensors{p->data, m->data, v->data, g->data, copies.data, nullptr};
-  const cuda::AdamNumbers numbers{1.0F, 0.9F, 0.95F, 1e-8F, 0.99999F, 1e-4F, 1.0F, 0.0F};
+  const unsigned blocks = cuda::adam_blocks(n);
+  const std::vector<cuda::AdamTask<Bf16>> tasks{
+      {p->data, m->data, v->data, g->data, copies.data, nullptr, n, 0.1F, 0}};
+  Buffer<cuda::AdamTask<Bf16>> list(1);
+  upload(list, tasks);
+  const cuda::AdamNumbers numbers{1e-4, 1.0F, 0.9F, 0.95F, 1e-8F, 1e-4F, 1.0F, 0.0F};
   bench.measure("adamw, 124m", 30 * bytes, 0,
-                [&] { cuda::adamw_step(tensors, numbers, n, nullptr); });
+                [&] { cuda::adamw_step(list.data, 1, blocks, numbers, nullptr); });
 }
 
 void linear(Bench& bench, cuda::Products& products, const Model& m) {

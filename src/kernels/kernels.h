@@ -211,7 +211,8 @@ class Backend {
   /// Where the tensors of its operations must lie; null: anywhere. Ids, positions, targets, losses
   /// and logits lie in the process's own memory for every backend.
   virtual base::MemorySource* memory() { return nullptr; }
-  /// Waits for what operations have begun: afterwards host code may read what they wrote.
+  /// Waits for what operations have begun: afterwards host code may read what they wrote, and free
+  /// what they were given.
   virtual void finish() {}
   /// What a device measured and chose between, as text for use_choices(): with the same choices
   /// sums have the same order. Empty where nothing is chosen.

@@ -232,15 +232,20 @@ void Gpt2::prepare_training(std::int64_t batch, std::int64_t length, Recompute r
                                                s.backend->memory());
 }
 
-ParameterSet& Gpt2::gradients() {
-  if (!state_->gradients) base::fail("gradients: prepare_training() was not called");
-  ParameterSet& g = *state_->gradients;
-  if (state_->gradients_begin_anew) {
+ParameterSet& Gpt2::State::queued_gradients() {
+  if (!gradients) base::fail("gradients: prepare_training() was not called");
+  ParameterSet& g = *gradients;
+  if (gradients_begin_anew) {
     for (std::size_t i = 0; i < g.size(); ++i) {
-      if (!g.view(i).empty()) backend().fill_zero(g.view(i));
+      if (!g.view(i).empty()) backend->fill_zero(g.view(i));
     }
-    state_->gradients_begin_anew = false;
+    gradients_begin_anew = false;
   }
+  return g;
+}
+
+ParameterSet& Gpt2::gradients() {
+  ParameterSet& g = state_->queued_gradients();
   backend().finish();
   return g;
 }
@@ -367,7 +372,7 @@ kernels::Muon muon_for(const ParameterInfo& info, kernels::Muon muon) {
 void Gpt2::State::step(std::string_view name, ParameterSet& m, ParameterSet& v,
                        const kernels::AdamW& adamw, const kernels::Muon* muon,
                        const MovingAverage& average) {
-  const ParameterSet& g = *gradients;
+  const ParameterSet& g = queued_gradients();
   const ParameterSet* const follower = average.values;
   const auto fits = [&](const ParameterSet& set) {
     return set.config() == config() && set.tuning() == parameters.tuning();
@@ -392,7 +397,6 @@ void Gpt2::State::step(std::string_view name, ParameterSet& m, ParameterSet& v,
     backend->adamw_step(parameters.view(i), g.view(i), m.view(i), v.view(i), own, packed,
                         own_average);
   }
-  backend->finish();
   // What products use of a weight changes with its adapter.
   for (std::size_t i = 0; i < g.size(); ++i) {
     const std::int64_t a = g.info(i).adapter;
@@ -404,13 +408,11 @@ void Gpt2::State::step(std::string_view name, ParameterSet& m, ParameterSet& v,
 
 void Gpt2::adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper,
                       const MovingAverage& average) {
-  gradients();
   state_->step("adamw_step", m, v, hyper, nullptr, average);
 }
 
 void Gpt2::muon_step(ParameterSet& m, ParameterSet& v, const kernels::Muon& muon,
                      const kernels::AdamW& adamw, const MovingAverage& average) {
-  gradients();
   state_->step("muon_step", m, v, adamw, &muon, average);
 }
 
@@ -423,7 +425,7 @@ void Gpt2::exchange_parameters(ParameterSet& other) {
 }
 
 double Gpt2::gradient_norm() {
-  const ParameterSet& g = gradients();
+  const ParameterSet& g = state_->queued_gradients();
   std::vector<ConstView>& views = state_->gradient_views;
   views.clear();
   for (std::size_t i = 0; i < g.size(); ++i) {

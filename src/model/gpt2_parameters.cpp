@@ -59,6 +59,7 @@ Gpt2::State::State(const Config& config, std::unique_ptr<Backend> own_backend, b
 void Gpt2::State::pack(std::size_t index) {
   const ParameterInfo& info = parameters.info(index);
   if (info.packed < 0) return;
+  if (info.adapter >= 0) backend->finish();  // the host merges them
   backend->pack_weight(copies[static_cast<std::size_t>(info.packed)],
                        merged(parameters, index, staging));
 }
@@ -86,6 +87,7 @@ const Config& Gpt2::config() const { return state_->config(); }
 kernels::Backend& Gpt2::backend() const { return *state_->backend; }
 ParameterSet& Gpt2::parameters() {
   if (!state_->masters) base::fail("parameters: this model was made for inference only");
+  backend().finish();
   return state_->parameters;
 }
 const ParameterSet& Gpt2::parameters() const { return const_cast<Gpt2*>(this)->parameters(); }

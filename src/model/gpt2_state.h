@@ -84,6 +84,9 @@ struct Gpt2::State {
   /// Losses of the rows that have a target, 0 for the others; returns their sum.
   double scored_losses(const Activations& a, std::span<const std::int32_t> targets,
                        std::int64_t length, std::span<float> losses);
+  /// The gradients for what is queued next; host code wants gradients(). Throws Error without
+  /// prepare_training().
+  ParameterSet& queued_gradients();
   /// One step of the optimizer `name` on every parameter; `muon` null: AdamW alone.
   void step(std::string_view name, ParameterSet& m, ParameterSet& v, const kernels::AdamW& adamw,
             const kernels::Muon* muon, const MovingAverage& average);

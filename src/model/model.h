@@ -283,8 +283,9 @@ class Gpt2 {
 
   const Config& config() const;
   kernels::Backend& backend() const;
-  /// The f32 masters: with adapters the weights without them, and the adapters. After writing to
-  /// them call pack(). Throws Error where there are none (for_inference()).
+  /// The f32 masters: with adapters the weights without them, and the adapters. Waits for a device
+  /// that still changes them or the moments. After writing to them call pack(). Throws Error where
+  /// there are none (for_inference()).
   ParameterSet& parameters();
   const ParameterSet& parameters() const;
   /// GPT-2's random initialisation, a pure function of the seed; packs.
@@ -336,8 +337,9 @@ class Gpt2 {
   /// The sums of the micro-batches queued since the last call, in order.
   std::vector<double> take_losses() { return backend().take_losses(); }
   /// One AdamW step on every parameter: weight decay only where ParameterInfo::decays. Refreshes
-  /// the copies. `m`, `v`: the moments. `hyper.weight_decay` is the decaying parameters' value.
-  /// `average`, where given, follows the new parameters.
+  /// the copies. A device is not waited for: parameters() does. `m`, `v`: the moments.
+  /// `hyper.weight_decay` is the decaying parameters' value. `average`, where given, follows the
+  /// new parameters.
   void adamw_step(ParameterSet& m, ParameterSet& v, const kernels::AdamW& hyper,
                   const MovingAverage& average = {});
   /// One Muon step on the blocks' matrices, an AdamW step on every other parameter. `m`: all first
@@ -351,7 +353,7 @@ class Gpt2 {
   /// The f32 masters and `other` change places; the products' copies are made anew. With a moving
   /// average it is that which then evaluates, generates and is saved, until it is called again.
   void exchange_parameters(ParameterSet& other);
-  /// Global L2 norm of the gradients.
+  /// Global L2 norm of the gradients; waits for them and for queued losses.
   double gradient_norm();
 
   // ---- evaluation -----------------------------------------------------------------------------

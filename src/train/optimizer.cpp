@@ -37,11 +37,6 @@ double Trainer::State::rate_at(std::int64_t step) const {
 
 /// Clipping and the optimizer's step, where it is no spike.
 void Trainer::State::update(std::int64_t step, StepReport& report) {
-  report.grad_norm = model->gradient_norm();
-  if (!std::isfinite(report.grad_norm)) {
-    fail_not_finite(step, "gradient norm", report.grad_norm,
-                    "the batch before " + place(loader->state(), false));
-  }
   if (guard && guard->is_spike(report.loss, report.grad_norm)) {
     report.skipped = true;
     return;

@@ -71,8 +71,10 @@ std::int64_t Trainer::State::count_targets() const {
   return count;
 }
 
-/// Forward and backward of all micro-batches; the mean loss over the step's targets.
-double Trainer::State::accumulate(std::int64_t step, std::int64_t targets_in_all) {
+/// Forward and backward of all micro-batches: the mean loss over the step's targets, the gradient's
+/// norm.
+void Trainer::State::accumulate(std::int64_t step, std::int64_t targets_in_all,
+                                StepReport& report) {
   const double mean = 1.0 / static_cast<double>(targets_in_all);
   model->zero_gradients();
   std::vector<std::vector<data::LoaderState>> positions;
@@ -82,7 +84,8 @@ double Trainer::State::accumulate(std::int64_t step, std::int64_t targets_in_all
     const model::StepRows rows{.step = step, .first_row = i * plan.micro_batch * plan.length};
     model->queue_forward_backward(inputs, targets, static_cast<float>(mean), rows);
   }
-  // Read once a step: until here nothing has waited for a device.
+  // Until here nothing has waited for a device; now it is waited for once, and has both.
+  report.grad_norm = model->gradient_norm();
   const std::vector<double> sums = model->take_losses();
   double sum = 0;
   for (std::size_t i = 0; i < sums.size(); ++i) {
@@ -93,7 +96,11 @@ double Trainer::State::accumulate(std::int64_t step, std::int64_t targets_in_all
     }
     sum += sums[i];
   }
-  return sum / static_cast<double>(targets_in_all);
+  report.loss = sum / static_cast<double>(targets_in_all);
+  if (!std::isfinite(report.grad_norm)) {
+    fail_not_finite(step, "gradient norm", report.grad_norm,
+                    "the batch before " + place(loader->state(), false));
+  }
 }
 
 /// One step: micro-batches, clipping, update. Throws Error before the update when the loss or the
@@ -105,7 +112,7 @@ StepReport Trainer::State::train_step(std::int64_t step) {
   report.step = step;
   if (has_masks()) report.targets = count;
   if (count > 0) {
-    report.loss = accumulate(step, count);
+    accumulate(step, count, report);
     update(step, report);
   } else {
     for (std::int64_t i = 0; i < plan.accumulation; ++i) loader->skip();
@@ -257,6 +264,7 @@ End Trainer::State::loop(const Callbacks& callbacks, std::int64_t& done) {
     if (keep || is_best) write_checkpoint(callbacks, done, {.numbered = keep, .best = is_best});
     take_results(callbacks);
   }
+  model->backend().finish();  // what fails in the last update fails here
   return end;
 }
 

@@ -69,7 +69,7 @@ struct Trainer::State {
   // trainer.cpp
   void start(const Callbacks& callbacks, const std::optional<base::Path>& tokenizer);
   std::int64_t count_targets() const;
-  double accumulate(std::int64_t step, std::int64_t targets_in_all);
+  void accumulate(std::int64_t step, std::int64_t targets_in_all, StepReport& report);
   StepReport train_step(std::int64_t step);
   [[noreturn]] void fail_not_finite(std::int64_t step, std::string_view what, double value,
                                     const std::string& where);

@@ -296,14 +296,17 @@ Outputs AdamWSteps::operator()(Backend& backend, Draw draw) const {
   Tensor m(DType::kF32, shape);
   Tensor v(DType::kF32, shape);
   const Following following(parameter, average);
+  std::vector<Tensor> gradients;  // live until finish()
   for (std::int64_t step = 1; step <= steps; ++step) {
     AdamW hyper;
     hyper.learning_rate = 0.1F;
     hyper.weight_decay = 0.1F;
     hyper.gradient_scale = 0.5F;
     hyper.step = step;
-    backend.adamw_step(parameter, draw(shape, gradient), m, v, hyper, nullptr, following);
+    gradients.push_back(draw(shape, gradient));
+    backend.adamw_step(parameter, gradients.back(), m, v, hyper, nullptr, following);
   }
+  backend.finish();
   Outputs outputs{{"parameter", parameter, 0, 1e-6}, {"m", m, 0, 1e-6}, {"v", v, 0, 1e-6}};
   if (average >= 0) outputs.push_back({"average", following.values, 0, 1e-6});
   return outputs;
@@ -314,14 +317,17 @@ Outputs MuonSteps::operator()(Backend& backend, Draw draw) const {
   Tensor parameter = draw(shape, 0.5);
   Tensor m(DType::kF32, shape);
   const Following following(parameter, average);
+  std::vector<Tensor> gradients;
   for (std::int64_t step = 1; step <= steps; ++step) {
     Muon hyper;
     hyper.learning_rate = 0.5F;
     hyper.weight_decay = 0.125F;
     hyper.gradient_scale = 0.5F;
     hyper.parts = parts;
-    backend.muon_step(parameter, draw(shape, gradient), m, hyper, nullptr, following);
+    gradients.push_back(draw(shape, gradient));
+    backend.muon_step(parameter, gradients.back(), m, hyper, nullptr, following);
   }
+  backend.finish();
   // Five times the iteration multiplies what is small by 3.4, errors of rounding as well.
   const double tolerance = backend.compute_type() == DType::kBf16 ? 0.05 : 1e-4;
   Outputs outputs{{"parameter", parameter, 0, tolerance}, {"m", m, 0, 1e-6}};

@@ -1,4 +1,4 @@
-// The golden cases on the CUDA backend, whose kernels the host plays.
+// The golden cases on the CUDA backend, whose kernels the host plays; or a device's (tests/device).
 
 #include "model/golden_test.h"
 

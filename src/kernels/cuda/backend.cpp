@@ -20,6 +20,7 @@
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/low_rank.h"
 #include "kernels/cuda/muon_steps.h"
+#include "kernels/cuda/optimizer_lists.h"
 #include "kernels/cuda/queue.h"
 #include "kernels/cuda/queued_losses.h"
 #include "kernels/cuda/typed_products.h"
@@ -98,10 +99,9 @@ class CudaBackend final : public Backend {
     bytes += widened * rows * (training ? 9 : 4) * kBytes;  // qkv, out, and their gradients
     if (training) {
       bytes += rows * heads * 4;  // delta
-      bytes += static_cast<std::int64_t>(
-                   std::max(layernorm_scratch_floats(to_int(rows), to_int(channels)),
-                            column_sums_scratch_floats(to_int(rows), to_int(4 * channels)))) *
-               4;
+      const std::size_t floats = layernorm_scratch_floats(to_int(rows), to_int(channels)) +
+                                 column_sums_scratch_floats(to_int(rows), to_int(4 * channels));
+      bytes += static_cast<std::int64_t>(floats) * 4 + 4 * channels * 4;  // and a bias's gradient
     } else {
       bytes += 4 * channels * rows * kBytes;  // what GELU had, which nobody wants
     }
@@ -237,20 +237,13 @@ class CudaBackend final : public Backend {
     const int rows = to_int(dout.dim(0));
     const int inputs = to_int(weight.inputs);
     const int outputs = to_int(weight.outputs);
+    const bool accumulate = gradient == Gradient::kAdd;
     if (!dweight.empty()) {
-      products_.multiply({.rows = inputs,
-                          .columns = outputs,
-                          .depth = rows,
-                          .left_transposed = true,
-                          .f32_out = true,
-                          .accumulate = gradient == Gradient::kAdd},
-                         dweight.data(), of(inp), of(dout));
-    }
-    if (!dbias.empty()) {
-      if (gradient == Gradient::kOverwrite) do_fill_zero(dbias);
-      auto* scratch = scratch_.take<float>(
-          static_cast<std::int64_t>(column_sums_scratch_floats(rows, outputs)));
-      column_sums(dbias.f32(), of(dout), rows, outputs, scratch, stream());
+      products_.weight_gradient(dweight.f32(), f32(dbias), of(inp), of(dout), rows, inputs, outputs,
+                                accumulate);
+    } else if (!dbias.empty()) {
+      if (!accumulate) do_fill_zero(dbias);
+      products_.add_rows(dbias.f32(), of(dout), rows, outputs);
     }
     if (dinp.empty()) return;
     const bool gelu = epilogue == Epilogue::kGelu;
@@ -486,53 +479,16 @@ class CudaBackend final : public Backend {
 
   // ---- optimizer ------------------------------------------------------------------------------
 
-  double do_squared_norm(ConstView values) override { return do_squared_norm({&values, 1}); }
+  double do_squared_norm(ConstView values) override { return norms_.take({&values, 1}); }
   double do_squared_norm(std::span<const ConstView> tensors) override {
-    auto* results = total_.take<double>(static_cast<std::int64_t>(tensors.size()));
-    auto* scratch = norm_blocks_.take<double>(kNormBlocks);
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      cuda::squared_norm(results + i, tensors[i].f32(),
-                         static_cast<std::size_t>(tensors[i].elements()), scratch, stream());
-    }
-    std::vector<double> squares(tensors.size());
-    gpu::copy_bytes_out(squares.data(), results, squares.size() * sizeof(double), stream());
-    double sum = 0;
-    for (const double square : squares) sum += square;
-    return sum;
+    return norms_.take(tensors);
   }
 
   void do_adamw_step(View parameter, ConstView gradient, View m, View v, const AdamW& hyper,
                      const PackedWeight* copies, const Average& average) override {
-    // The corrections in double: 1 - beta^step loses digits while beta^step is near 1.
-    const auto step = static_cast<double>(hyper.step);
-    const auto rate = static_cast<double>(hyper.learning_rate);
-    const double correction1 = 1.0 - std::pow(static_cast<double>(hyper.beta1), step);
-    const double correction2 = 1.0 - std::pow(static_cast<double>(hyper.beta2), step);
-    const AdamTensors tensors{.parameter = parameter.f32(),
-                              .m = m.f32(),
-                              .v = v.f32(),
-                              .gradient = gradient.f32(),
-                              .copies = copies != nullptr ? renewed_with(*copies) : nullptr,
-                              .average = f32(average.values)};
-    const AdamNumbers numbers{
-        .gradient_scale = hyper.gradient_scale,
-        .beta1 = hyper.beta1,
-        .beta2 = hyper.beta2,
-        .epsilon = hyper.epsilon,
-        .keep = static_cast<float>(1.0 - rate * static_cast<double>(hyper.weight_decay)),
-        .step_size = static_cast<float>(rate / correction1),
-        .inverse_root_bias2 = static_cast<float>(1.0 / std::sqrt(correction2)),
-        .average_rate = static_cast<float>(1.0 - average.decay)};
-    cuda::adamw_step(tensors, numbers, static_cast<std::size_t>(parameter.elements()), stream());
-    if (copies != nullptr && tensors.copies == nullptr) renew(*copies, parameter);
-  }
-  /// The copy that AdamW renews in its own pass: in bf16, one that lies as its parameter.
-  static Bf16* renewed_with(const PackedWeight& copies) {
-    if constexpr (kF32) {
-      return nullptr;
-    } else {
-      return lies_as_parameter(copies) ? of(copies.forward) : nullptr;
-    }
+    const bool both = copies != nullptr && lies_as_parameter(*copies);
+    adam_.step(parameter, gradient, m, v, hyper, both ? of(copies->forward) : nullptr, average);
+    if (copies != nullptr && !both) renew(*copies, parameter);
   }
 
   void do_muon_step(View parameter, ConstView gradient, View m, const Muon& hyper,
@@ -560,7 +516,9 @@ class CudaBackend final : public Backend {
   Buffer ids_{queue_}, targets_{queue_}, id_groups_{queue_};
   Buffer losses_{queue_}, total_{queue_};
   CandidateFinder candidates_{queue_};
-  Buffer norm_blocks_{queue_}, logits_{queue_};
+  Buffer logits_{queue_};
+  Norms norms_{queue_};
+  AdamSteps<A> adam_{queue_};
   Buffer scratch_{queue_}, bias_{queue_}, pre_{queue_}, delta_{queue_};
   // of heads that are no kernel's size
   Buffer wide_qkv_{queue_}, wide_out_{queue_}, wide_dout_{queue_}, wide_dqkv_{queue_};

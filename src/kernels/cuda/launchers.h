@@ -177,34 +177,52 @@ void find_candidates(CandidateRow* out, const CandidateScratch& scratch, const f
 
 // ---- optimizer ----------------------------------------------------------------------------------
 
-/// Doubles of scratch that squared_norm() takes at most.
-inline constexpr int kNormBlocks = 1024;
+/// Blocks that squared_norm() takes for `count` numbers: the doubles of its scratch.
+unsigned norm_blocks(std::size_t count);
 /// *sum = the sum of squares, in f64 in a fixed order. sum, scratch: device.
 void squared_norm(double* sum, const float* values, std::size_t count, double* scratch,
                   Stream stream);
 
+/// One of several tensors whose squares are summed as one list.
+struct NormTask {
+  const float* values;
+  std::size_t count;
+  unsigned first_block;  ///< the norm_blocks() of those before it
+  bool operator==(const NormTask&) const = default;
+};
+/// The same of all tasks, with one launch. tasks: (count), device. blocks: norm_blocks() of all.
+void squared_norm(double* sum, const NormTask* tasks, int count, unsigned blocks, double* scratch,
+                  Stream stream);
+
 /// AdamW's numbers for a step: g = gradient * gradient_scale; m = beta1 m + (1 - beta1) g; v =
-/// beta2 v + (1 - beta2) g^2; p = keep p - step_size m / (sqrt(v) inverse_root_bias2 + epsilon);
-/// average += average_rate (p - average).
+/// beta2 v + (1 - beta2) g^2; p = (1 - rate decay) p - step_size m / (sqrt(v) inverse_root_bias2 +
+/// epsilon); average += average_rate (p - average).
 struct AdamNumbers {
+  double rate;
   float gradient_scale, beta1, beta2, epsilon;
-  float keep;                ///< 1 - rate * decay
   float step_size;           ///< rate / (1 - beta1^step)
   float inverse_root_bias2;  ///< 1 / sqrt(1 - beta2^step)
   float average_rate;
   bool operator==(const AdamNumbers&) const = default;
 };
-/// One parameter's tensors. copies: p in bf16; copies, average may be null.
-struct AdamTensors {
+/// One parameter. copies: p in A; copies, average may be null.
+template <class A>
+struct AdamTask {
   float* parameter;
   float* m;
   float* v;
   const float* gradient;
-  Bf16* copies;
+  A* copies;
   float* average;
-  bool operator==(const AdamTensors&) const = default;
+  std::size_t count;
+  float decay;
+  unsigned first_block;  ///< the adam_blocks() of those before it
+  bool operator==(const AdamTask&) const = default;
 };
-void adamw_step(const AdamTensors& tensors, const AdamNumbers& numbers, std::size_t count,
+unsigned adam_blocks(std::size_t count);
+/// A step of all tasks, with one launch. tasks: (count), device. blocks: adam_blocks() of all.
+template <class A>
+void adamw_step(const AdamTask<A>* tasks, int count, unsigned blocks, const AdamNumbers& numbers,
                 Stream stream);
 
 // ---- Muon ---------------------------------------------------------------------------------------

@@ -70,7 +70,8 @@ class MuonSteps {
     muon_gather(result, update, part, &queue_);
     auto* squares = total_.take<double>(1);
     cuda::squared_norm(squares, result, static_cast<std::size_t>(elements),
-                       norm_blocks_.take<double>(kNormBlocks), &queue_);
+                       norm_blocks_.take<double>(norm_blocks(static_cast<std::size_t>(elements))),
+                       &queue_);
     muon_normalize(x, result, squares, static_cast<float>(kMuonNormFloor),
                    static_cast<std::size_t>(elements), &queue_);
     const auto own_square = [&](float* out, const A* of, int depth) {

@@ -30,8 +30,7 @@ class Product final : public gpu::Operation {
 };
 
 /// "rows columns depth left_transposed right_transposed f32_out accumulate epilogue f32 tf32 fused
-/// a0
-/// ... a7", the algorithm's words in hexadecimal.
+/// a0 ... a7", the algorithm's words in hexadecimal.
 std::string line_of(const ProductChoice& choice) {
   const ProductShape& s = choice.shape;
   std::ostringstream line;
@@ -50,7 +49,7 @@ bool read_line(const std::string& text, ProductChoice& choice) {
   line >> s.rows >> s.columns >> s.depth >> s.left_transposed >> s.right_transposed >> s.f32_out >>
       s.accumulate >> epilogue >> s.f32 >> s.tf32 >> choice.fused >> std::hex;
   for (std::uint64_t& word : choice.algorithm) line >> word;
-  if (!line || epilogue < 0 || epilogue > static_cast<int>(ProductEpilogue::kGeluDerivative)) {
+  if (!line || epilogue < 0 || epilogue > static_cast<int>(ProductEpilogue::kBiasGradient)) {
     return false;
   }
   s.epilogue = static_cast<ProductEpilogue>(epilogue);
@@ -84,7 +83,7 @@ std::string Products::use(const std::string& text) {
 }
 
 void Products::multiply(const ProductShape& shape, void* out, const void* left, const void* right,
-                        const void* bias, void* pre) {
+                        void* bias, void* pre) {
   if (shape.accumulate && !shape.stores_f32()) gpu::fail("product: only f32 results accumulate");
   const ProductOperands at{out, left, right, bias, pre};
   if (stream_ == nullptr) return give(shape, at);

@@ -14,12 +14,16 @@ namespace kernels::cuda {
 
 using gpu::Stream;
 
-/// What happens to a product before it is stored; `bias` and `pre` are of the operands' type.
+/// What happens to a product before it is stored, or is found beside it; `bias` and `pre` are of
+/// the operands' type but for kBiasGradient.
 enum class ProductEpilogue : std::uint8_t {
   kNone,
   kBias,            ///< + bias[column]
   kBiasGelu,        ///< + bias[column]: that is stored in `pre`; then GELU
   kGeluDerivative,  ///< times GELU'(pre)
+  /// bias[column], f32, = the sum of right's rows: the gradient of a forward product's bias, beside
+  /// that of its weight. `pre`: column_sums_scratch_floats(depth, columns) floats.
+  kBiasGradient,
 };
 
 /// out (rows, columns) = left right, all row-major and dense.
@@ -28,7 +32,7 @@ enum class ProductEpilogue : std::uint8_t {
 /// with weight (K, M) and of the head with weight (M, K):
 ///   out  = inp W        {N, M, K}                    or right_transposed
 ///   dinp = dout W^T     {N, K, M, right_transposed}  or plain
-///   dW  += inp^T dout   {K, M, N, left_transposed, f32, accumulate}
+///   dW  += inp^T dout   {K, M, N, left_transposed, f32, accumulate, perhaps kBiasGradient}
 struct ProductShape {
   int rows = 0;
   int columns = 0;
@@ -49,7 +53,7 @@ struct ProductOperands {
   void* out = nullptr;
   const void* left = nullptr;
   const void* right = nullptr;
-  const void* bias = nullptr;
+  void* bias = nullptr;  ///< written by kBiasGradient alone
   void* pre = nullptr;
   bool operator==(const ProductOperands&) const = default;
 };
@@ -58,8 +62,8 @@ struct ProductOperands {
 struct ProductChoice {
   ProductShape shape;
   int tried = 0;            ///< algorithms that were timed
-  double microseconds = 0;  ///< of the fastest; 0 where nothing was measured
-  bool fused = true;        ///< the epilogue is the product's; else a kernel after it
+  double microseconds = 0;  ///< of the fastest with its epilogue; 0 where nothing was measured
+  bool fused = true;        ///< the epilogue is the product's; else a kernel's after it
   /// The library's own description, which holds for one version of it.
   std::array<std::uint64_t, 8> algorithm = {};
 };
@@ -76,14 +80,15 @@ class Products {
   Products& operator=(const Products&) = delete;
 
   /// Queues out = left right. At a shape's first call the library's candidates are timed on the
-  /// caller's operands (with a copy of `out` where it accumulates) and the fastest is kept: that
-  /// call waits for the device and takes memory for a moment. Which one wins can differ from run to
-  /// run, and with it the order of sums; one choice gives the same bits every time.
+  /// caller's operands (with a copy of `out` where it accumulates), each with the epilogue in it
+  /// and with a kernel after it, and the fastest is kept: that call waits for the device and takes
+  /// memory for a moment. Which one wins can differ from run to run, and with it the order of sums;
+  /// one choice gives the same bits every time.
   /// left, right: f32 or bf16 as the shape says, like bias (columns) and pre (rows, columns), which
   /// is written by kBiasGelu, read by kGeluDerivative. Throws gpu::Error where what is accumulated
   /// is not f32.
   void multiply(const ProductShape& shape, void* out, const void* left, const void* right,
-                const void* bias = nullptr, void* pre = nullptr);
+                void* bias = nullptr, void* pre = nullptr);
   /// The same without the queue's passes, for the operation that multiply() queues.
   void give(const ProductShape& shape, ProductOperands at);
   std::vector<ProductChoice> choices() const;

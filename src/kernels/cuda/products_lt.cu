@@ -1,6 +1,7 @@
 // Products through cuBLASLt. It speaks of column-major matrices: a row-major out = left right is
 // there out^T = right^T left^T, so that "A" is our right and "B" our left operand, and a bias along
-// its rows is ours along columns.
+// its rows is ours along columns, and the sums of "A" over the depth (BGRADA) are those of our
+// right operand's rows.
 
 #include <cublasLt.h>
 
@@ -24,12 +25,25 @@ constexpr int kTimedRuns = 3;
 
 static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(ProductChoice::algorithm));
 
+bool adds_bias(ProductEpilogue epilogue) {
+  return epilogue == ProductEpilogue::kBias || epilogue == ProductEpilogue::kBiasGelu;
+}
+/// What the product keeps of an epilogue where the rest is a kernel after it.
+ProductEpilogue kept_of(ProductEpilogue epilogue) {
+  return adds_bias(epilogue) ? ProductEpilogue::kBias : ProductEpilogue::kNone;
+}
+
 /// Descriptors of one shape, and the algorithm that won.
 struct Plan {
   ProductChoice choice;
   cublasLtMatmulDesc_t product = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
   cublasLtMatmulAlgo_t algorithm{};
+
+  /// The product's own.
+  ProductEpilogue epilogue() const {
+    return choice.fused ? choice.shape.epilogue : kept_of(choice.shape.epilogue);
+  }
 
   Plan() = default;
   Plan(const Plan&) = delete;
@@ -59,8 +73,8 @@ cublasLtMatrixLayout_t layout_of(cudaDataType_t type, int stored_rows, int store
   return layout;
 }
 
-bool has_bias(ProductEpilogue epilogue) {
-  return epilogue == ProductEpilogue::kBias || epilogue == ProductEpilogue::kBiasGelu;
+bool points_to_bias(ProductEpilogue epilogue) {
+  return adds_bias(epilogue) || epilogue == ProductEpilogue::kBiasGradient;
 }
 bool has_pre(ProductEpilogue epilogue) {
   return epilogue == ProductEpilogue::kBiasGelu || epilogue == ProductEpilogue::kGeluDerivative;
@@ -74,18 +88,18 @@ cublasLtEpilogue_t epilogue_of(ProductEpilogue epilogue) {
       return CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
     case ProductEpilogue::kGeluDerivative:
       return CUBLASLT_EPILOGUE_DGELU;
+    case ProductEpilogue::kBiasGradient:
+      return CUBLASLT_EPILOGUE_BGRADA;
     case ProductEpilogue::kNone:
       break;
   }
   return CUBLASLT_EPILOGUE_DEFAULT;
 }
 
-/// What is left of an epilogue for the product where GELU is a kernel after it.
-ProductEpilogue without_gelu(ProductEpilogue epilogue) {
-  return has_bias(epilogue) ? ProductEpilogue::kBias : ProductEpilogue::kNone;
-}
-
-void describe(Plan& plan, const ProductShape& s, ProductEpilogue epilogue) {
+/// Of choice's shape, with all of its epilogue or what the product keeps of it.
+void describe(Plan& plan) {
+  const ProductShape& s = plan.choice.shape;
+  const ProductEpilogue epilogue = plan.epilogue();
   plan.clear();
   const bool rounds = s.f32 && s.tf32;
   check(cublasLtMatmulDescCreate(
@@ -99,6 +113,9 @@ void describe(Plan& plan, const ProductShape& s, ProductEpilogue epilogue) {
   if (has_pre(epilogue)) {
     set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, std::int64_t{s.columns});
   }
+  if (epilogue == ProductEpilogue::kBiasGradient) {
+    set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUDA_R_32F);
+  }
   const cudaDataType_t type = s.f32 ? CUDA_R_32F : CUDA_R_16BF;
   plan.a = s.right_transposed ? layout_of(type, s.columns, s.depth)
                               : layout_of(type, s.depth, s.columns);
@@ -108,8 +125,9 @@ void describe(Plan& plan, const ProductShape& s, ProductEpilogue epilogue) {
 
 using Operands = ProductOperands;
 
-void point(const Plan& plan, ProductEpilogue epilogue, const Operands& at) {
-  if (has_bias(epilogue)) {
+void point(const Plan& plan, const Operands& at) {
+  const ProductEpilogue epilogue = plan.epilogue();
+  if (points_to_bias(epilogue)) {
     set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, at.bias);
   }
   if (has_pre(epilogue)) {
@@ -132,17 +150,28 @@ struct Scratch {
   void* data;
 };
 
-/// What an epilogue left for a kernel after the product, in place but for GELU's input.
+/// What an epilogue left for a kernel after the product, whose result is in `out` or, of kBiasGelu,
+/// in `pre`.
 template <class A>
-void finish(const ProductShape& shape, void* out, const void* pre, Stream stream) {
+void finish(const ProductShape& shape, const Operands& at, Stream stream) {
   const std::size_t count =
       static_cast<std::size_t>(shape.rows) * static_cast<std::size_t>(shape.columns);
-  auto* values = static_cast<A*>(out);
-  const auto* inputs = static_cast<const A*>(pre);
-  if (shape.epilogue == ProductEpilogue::kBiasGelu) {
-    gelu_forward(values, inputs, count, stream);
-  } else {
-    gelu_backward(values, static_cast<const A*>(values), inputs, count, stream);
+  auto* values = static_cast<A*>(at.out);
+  const auto* inputs = static_cast<const A*>(at.pre);
+  switch (shape.epilogue) {
+    case ProductEpilogue::kBiasGelu:
+      return gelu_forward(values, inputs, count, stream);
+    case ProductEpilogue::kGeluDerivative:
+      return gelu_backward(values, static_cast<const A*>(values), inputs, count, stream);
+    case ProductEpilogue::kBiasGradient: {
+      auto* sums = static_cast<float*>(at.bias);
+      gpu::fill_bytes(sums, 0, static_cast<std::size_t>(shape.columns) * sizeof(float), stream);
+      return column_sums(sums, static_cast<const A*>(at.right), shape.depth, shape.columns,
+                         static_cast<float*>(at.pre), stream);
+    }
+    case ProductEpilogue::kBias:
+    case ProductEpilogue::kNone:
+      return;
   }
 }
 
@@ -163,12 +192,20 @@ struct Products::State {
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
+  /// Queues the product, and what its epilogue left.
   cublasStatus_t run(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Operands& at) {
+    const ProductShape& shape = plan.choice.shape;
     const float one = 1;
-    const float beta = plan.choice.shape.accumulate ? 1.0F : 0.0F;
-    return cublasLtMatmul(handle, plan.product, &one, at.right, plan.a, at.left, plan.b, &beta,
-                          at.out, plan.c, at.out, plan.c, &algorithm, workspace.data,
-                          static_cast<std::size_t>(kWorkspaceBytes), handle_of_stream());
+    const float beta = shape.accumulate ? 1.0F : 0.0F;
+    const bool is_last = plan.choice.fused || shape.epilogue != ProductEpilogue::kBiasGelu;
+    void* const out = is_last ? at.out : at.pre;  // GELU's input, then GELU of it
+    const cublasStatus_t status =
+        cublasLtMatmul(handle, plan.product, &one, at.right, plan.a, at.left, plan.b, &beta, out,
+                       plan.c, out, plan.c, &algorithm, workspace.data,
+                       static_cast<std::size_t>(kWorkspaceBytes), handle_of_stream());
+    if (status != CUBLAS_STATUS_SUCCESS || plan.choice.fused) return status;
+    shape.f32 ? finish<float>(shape, at, stream) : finish<gpu::Bf16>(shape, at, stream);
+    return status;
   }
   CUstream_st* handle_of_stream() const { return stream == nullptr ? nullptr : stream->handle(); }
   Candidates candidates(const Plan& plan) {
@@ -196,11 +233,13 @@ struct Products::State {
     gpu::check(cudaEventElapsedTime(&milliseconds, begin, end), "cudaEventElapsedTime");
     return static_cast<double>(milliseconds) * 1e3 / kTimedRuns;
   }
-  /// Times the library's candidates; false where it has none.
-  bool choose(Plan& plan, ProductEpilogue epilogue, const Operands& at) {
-    const ProductShape& s = plan.choice.shape;
-    describe(plan, s, epilogue);
-    point(plan, epilogue, at);
+  /// A plan with the fastest of the library's candidates; null where it has none.
+  std::unique_ptr<Plan> choose(const ProductShape& s, bool fused, const Operands& at) {
+    auto plan = std::make_unique<Plan>();
+    plan->choice.shape = s;
+    plan->choice.fused = fused;
+    describe(*plan);
+    point(*plan, at);
     const std::size_t bytes = static_cast<std::size_t>(s.rows) *
                               static_cast<std::size_t>(s.columns) * (s.stores_f32() ? 4 : 2);
     const Scratch copy(s.accumulate ? bytes : 0);
@@ -210,51 +249,60 @@ struct Products::State {
       to.out = copy.data;
     }
     double best = -1;
-    plan.choice.tried = 0;
-    const Candidates found = candidates(plan);
+    const Candidates found = candidates(*plan);
     for (int i = 0; i < found.count; ++i) {
-      const double microseconds = time(plan, found.results[i].algo, to);
+      const double microseconds = time(*plan, found.results[i].algo, to);
       if (microseconds < 0) continue;
-      ++plan.choice.tried;
+      ++plan->choice.tried;
       if (best >= 0 && microseconds >= best) continue;
       best = microseconds;
-      plan.algorithm = found.results[i].algo;
+      plan->algorithm = found.results[i].algo;
     }
-    plan.choice.microseconds = std::max(best, 0.0);
-    std::memcpy(plan.choice.algorithm.data(), &plan.algorithm, sizeof plan.algorithm);
-    return best >= 0;
+    if (best < 0) return nullptr;
+    plan->choice.microseconds = best;
+    std::memcpy(plan->choice.algorithm.data(), &plan->algorithm, sizeof plan->algorithm);
+    return plan;
   }
-  /// Makes the plan that was chosen earlier; false where the library cannot do it.
-  bool take(Plan& plan, const ProductChoice& choice) {
-    describe(plan, choice.shape,
-             choice.fused ? choice.shape.epilogue : without_gelu(choice.shape.epilogue));
-    std::memcpy(&plan.algorithm, choice.algorithm.data(), sizeof plan.algorithm);
-    plan.choice = choice;
+  /// The faster of the two: the epilogue in the product, or a kernel after it.
+  std::unique_ptr<Plan> choose(const ProductShape& shape, const Operands& at) {
+    std::unique_ptr<Plan> plan = choose(shape, /*fused=*/true, at);
+    if (kept_of(shape.epilogue) != shape.epilogue) {
+      std::unique_ptr<Plan> apart = choose(shape, /*fused=*/false, at);
+      if (!plan || (apart && apart->choice.microseconds < plan->choice.microseconds)) {
+        plan = std::move(apart);
+      }
+    }
+    if (!plan) {
+      gpu::fail("product: cuBLASLt has no algorithm for " + std::to_string(shape.rows) + " x " +
+                std::to_string(shape.columns) + " x " + std::to_string(shape.depth));
+    }
+    return plan;
+  }
+  /// The plan that was chosen earlier; null where the library cannot do it.
+  std::unique_ptr<Plan> take(const ProductChoice& choice) {
+    auto plan = std::make_unique<Plan>();
+    plan->choice = choice;
+    describe(*plan);
+    std::memcpy(&plan->algorithm, choice.algorithm.data(), sizeof plan->algorithm);
     cublasLtMatmulHeuristicResult_t result{};
-    return cublasLtMatmulAlgoCheck(handle, plan.product, plan.a, plan.b, plan.c, plan.c,
-                                   &plan.algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
-           result.workspaceSize <= static_cast<std::size_t>(kWorkspaceBytes);
+    const cublasStatus_t status = cublasLtMatmulAlgoCheck(
+        handle, plan->product, plan->a, plan->b, plan->c, plan->c, &plan->algorithm, &result);
+    if (status != CUBLAS_STATUS_SUCCESS ||
+        result.workspaceSize > static_cast<std::size_t>(kWorkspaceBytes)) {
+      return nullptr;
+    }
+    return plan;
   }
   Plan& plan_of(const ProductShape& shape, const Operands& at,
                 const std::vector<ProductChoice>& given) {
     for (const auto& plan : plans) {
       if (plan->choice.shape == shape) return *plan;
     }
-    auto plan = std::make_unique<Plan>();
+    std::unique_ptr<Plan> plan;
     for (const ProductChoice& choice : given) {
-      if (choice.shape == shape && take(*plan, choice)) {
-        plans.push_back(std::move(plan));
-        return *plans.back();
-      }
+      if (choice.shape == shape) plan = take(choice);
     }
-    plan->choice = {.shape = shape};
-    if (!choose(*plan, shape.epilogue, at)) {
-      plan->choice.fused = false;
-      if (!choose(*plan, without_gelu(shape.epilogue), at)) {
-        gpu::fail("product: cuBLASLt has no algorithm for " + std::to_string(shape.rows) + " x " +
-                  std::to_string(shape.columns) + " x " + std::to_string(shape.depth));
-      }
-    }
+    if (!plan) plan = choose(shape, at);
     plans.push_back(std::move(plan));
     return *plans.back();
   }
@@ -270,18 +318,9 @@ Products::Products(Stream stream) : state_(std::make_unique<State>(stream)), str
 Products::~Products() = default;
 
 void Products::give(const ProductShape& shape, ProductOperands at) {
-  Plan& plan = state_->plan_of(shape, at, given_);
-  if (plan.choice.fused) {
-    point(plan, shape.epilogue, at);
-    return check(state_->run(plan, plan.algorithm, at), "cublasLtMatmul");
-  }
-  void* const out = at.out;
-  // The sum goes there, and GELU of it to out.
-  if (shape.epilogue == ProductEpilogue::kBiasGelu) at.out = at.pre;
-  point(plan, without_gelu(shape.epilogue), at);
+  const Plan& plan = state_->plan_of(shape, at, given_);
+  point(plan, at);
   check(state_->run(plan, plan.algorithm, at), "cublasLtMatmul");
-  shape.f32 ? finish<float>(shape, out, at.pre, stream_)
-            : finish<gpu::Bf16>(shape, out, at.pre, stream_);
 }
 
 std::string Products::library() const {

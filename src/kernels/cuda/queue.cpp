@@ -2,6 +2,8 @@
 
 #include "kernels/cuda/queue.h"
 
+#include <utility>
+
 #include "kernels/cuda/device.h"
 
 namespace kernels::gpu {
@@ -34,8 +36,18 @@ void Queue::run(const Operation& operation) {
   running_ = false;
 }
 
+void Queue::gather(Gatherer& gatherer) {
+  if (gatherer_ != &gatherer) give_gathered();
+  gatherer_ = &gatherer;
+}
+
+void Queue::give_gathered() {
+  if (Gatherer* const gatherer = std::exchange(gatherer_, nullptr)) gatherer->give();
+}
+
 void Queue::push(const Operation& operation) {
   if (running_) return operation.run(*this);
+  give_gathered();
   if (state_ == State::kComparing) {
     auto& all = pass_->operations;
     if (next_ < all.size() && all[next_]->same(operation)) {
@@ -52,6 +64,7 @@ void Queue::push(const Operation& operation) {
 
 void Queue::begin_pass(int number) {
   if (pass_ != nullptr) fail("queue: a pass inside a pass");
+  give_gathered();
   pass_ = &passes_[number];
   next_ = 0;
   waited_ = false;
@@ -77,6 +90,7 @@ void Queue::drop_pass() noexcept {
 }
 
 void Queue::close() {
+  give_gathered();
   const State state = state_;
   state_ = State::kOutside;
   if (state != State::kComparing) return;

@@ -44,6 +44,18 @@ class Operation {
   virtual void renew(const Operation& /*newer*/, Queue& /*queue*/) {}
 };
 
+/// Work that is gathered until anything else is pushed or waited for, so that what comes in many
+/// pieces is given as one operation.
+class Gatherer {
+ public:
+  Gatherer() = default;
+  virtual ~Gatherer() = default;
+  Gatherer(const Gatherer&) = delete;
+  Gatherer& operator=(const Gatherer&) = delete;
+  /// Pushes what was gathered, if anything was.
+  virtual void give() = 0;
+};
+
 /// Not copyable, one caller at a time. Functions of a device's side stand in device.h.
 class Queue {
  public:
@@ -54,6 +66,9 @@ class Queue {
 
   /// What an operation pushes while it is run is a part of it.
   void push(const Operation& operation);
+  /// `gatherer` holds work that stands at this place of the queue: it is told to give it before
+  /// the place passes.
+  void gather(Gatherer& gatherer);
   /// What follows belongs to pass `number`. Passes do not nest.
   void begin_pass(int number);
   /// Gives the device what is still held back.
@@ -84,6 +99,7 @@ class Queue {
   };
   enum class State : std::uint8_t { kOutside, kKeeping, kComparing };
 
+  void give_gathered();
   void run(const Operation& operation);
   void run_as_one();
   void run_one_by_one();
@@ -92,6 +108,7 @@ class Queue {
   CUstream_st* handle_;
   std::map<int, Pass> passes_;
   Pass* pass_ = nullptr;
+  Gatherer* gatherer_ = nullptr;
   std::size_t next_ = 0;  // place of what is compared next
   State state_ = State::kOutside;
   bool waited_ = false;

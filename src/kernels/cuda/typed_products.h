@@ -33,18 +33,31 @@ class TypedProducts {
   /// Products::multiply() with operands in A. Throws Error for sizes that it does not take.
   void multiply(ProductShape shape, void* out, const A* left, const A* right,
                 const A* bias = nullptr, A* pre = nullptr) {
-    if (shape.columns % kMultiple != 0 ||
-        (shape.right_transposed && shape.depth % kMultiple != 0) ||
-        (shape.left_transposed ? shape.rows : shape.depth) % kMultiple != 0) {
-      base::fail(
-          "cuda: channels and padded vocabulary must be multiples of {}, got a product of "
-          "{} x {} x {}",
-          kMultiple, shape.rows, shape.depth, shape.columns);
-    }
-    shape.f32 = kF32;
-    shape.f32_out |= kF32;
-    shape.tf32 = tf32_;
-    products_.multiply(shape, out, left, right, bias, pre);
+    check(shape);
+    products_.multiply(typed(shape), out, left, right, const_cast<A*>(bias), pre);
+  }
+
+  /// dweight (inputs, outputs) (+)= inp^T dout, and dbias, where it is given, (+)= dout's rows.
+  /// inp: (rows, inputs). dout: (rows, outputs).
+  void weight_gradient(float* dweight, float* dbias, const A* inp, const A* dout, int rows,
+                       int inputs, int outputs, bool accumulate) {
+    ProductShape shape{.rows = inputs,
+                       .columns = outputs,
+                       .depth = rows,
+                       .left_transposed = true,
+                       .f32_out = true,
+                       .accumulate = accumulate};
+    if (dbias == nullptr) return multiply(shape, dweight, inp, dout);
+    shape.epilogue = ProductEpilogue::kBiasGradient;
+    check(shape);
+    // A bias gradient does not accumulate by itself.
+    float* const own = accumulate ? bias_gradient_.take<float>(outputs) : dbias;
+    products_.multiply(typed(shape), dweight, inp, dout, own, scratch(rows, outputs));
+    if (accumulate) add_block(dbias, own, 1, outputs, outputs, &queue_);
+  }
+  /// dbias (outputs) += dout's rows.
+  void add_rows(float* dbias, const A* dout, int rows, int outputs) {
+    column_sums(dbias, dout, rows, outputs, scratch(rows, outputs), &queue_);
   }
 
   /// f32 numbers as what products take: themselves in f32.
@@ -59,9 +72,31 @@ class TypedProducts {
   }
 
  private:
+  static void check(const ProductShape& shape) {
+    if (shape.columns % kMultiple != 0 ||
+        (shape.right_transposed && shape.depth % kMultiple != 0) ||
+        (shape.left_transposed ? shape.rows : shape.depth) % kMultiple != 0) {
+      base::fail(
+          "cuda: channels and padded vocabulary must be multiples of {}, got a product of "
+          "{} x {} x {}",
+          kMultiple, shape.rows, shape.depth, shape.columns);
+    }
+  }
+  ProductShape typed(ProductShape shape) const {
+    shape.f32 = kF32;
+    shape.f32_out |= kF32;
+    shape.tf32 = tf32_;
+    return shape;
+  }
+  float* scratch(int rows, int columns) {
+    return column_sums_.take<float>(
+        static_cast<std::int64_t>(column_sums_scratch_floats(rows, columns)));
+  }
+
   gpu::Queue& queue_;
   Products products_;
   bool tf32_;
+  Buffer bias_gradient_{queue_}, column_sums_{queue_};
 };
 
 }  // namespace kernels::cuda

@@ -215,6 +215,44 @@ TEST_P(Cuda, Muon) {
   check(MuonSteps{64, 16});
 }
 
+/// Parameters that follow each other are stepped by one launch, which comes before whatever is
+/// asked for next, and before a step with other numbers.
+TEST_P(Cuda, AdamWOfSeveral) {
+  struct Parameter {
+    Tensor value, gradient, m, v;
+  };
+  const auto norms = [](Backend& backend) {
+    Draw draw(DType::kF32);
+    std::vector<Parameter> all;
+    for (const std::int64_t count : {5000, 1, 4096, 264}) {
+      const Shape shape{count};
+      all.push_back(
+          {draw(shape), draw(shape), Tensor(DType::kF32, shape), Tensor(DType::kF32, shape)});
+    }
+    AdamW hyper{.learning_rate = 0.1F, .step = 1};
+    std::vector<double> squares;
+    for (const float rate : {0.1F, 0.2F}) {
+      hyper.learning_rate = rate;
+      for (Parameter& p : all) {
+        hyper.weight_decay = &p == &all[1] ? 0.0F : 0.1F;
+        backend.adamw_step(p.value, p.gradient, p.m, p.v, hyper, nullptr);
+      }
+      ++hyper.step;
+      if (rate > 0.15F) break;
+      for (const Parameter& p : all) squares.push_back(backend.squared_norm(p.value));
+    }
+    const std::vector<base::ConstView> both = {all[0].value, all[3].value};
+    squares.push_back(backend.squared_norm(both));
+    return squares;
+  };
+  const std::vector<double> got = norms(*Cuda::backend());
+  const std::vector<double> expected = norms(*make_backend(Device::kReference, DType::kF32));
+  ASSERT_EQ(got.size(), 5U);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    EXPECT_NEAR(got[i], expected[i], 1e-5 * expected[i]) << i;
+  }
+}
+
 TEST_P(Cuda, Norm) {
   const auto backend = Cuda::backend();
   const auto truth = make_backend(Device::kReference, DType::kF32);

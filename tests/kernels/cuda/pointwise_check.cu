@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 
 #include "check.h"
 #include "kernels/cuda/launchers.h"
@@ -343,56 +344,131 @@ const Case loss("softmax loss", check_loss);
 
 // ---- optimizer ----------------------------------------------------------------------------------
 
+/// Alone, then all of them as a list: tails, a block that is full to the last element, one number.
 void check_norm() {
-  for (const std::size_t count : {std::size_t{1}, std::size_t{1030}, std::size_t{300003}}) {
-    if (size() == Size::kSmall && count != 1030) continue;  // 262,144 threads each
+  std::vector<std::size_t> counts = {1, 1030, 16384, 3};
+  if (size() == Size::kFull) counts.insert(counts.begin() + 1, 300003);
+  std::deque<Device<float>> all;
+  std::vector<cuda::NormTask> tasks;
+  double squares = 0;
+  unsigned blocks = 0;
+  Device<double> sum(1);
+  for (const std::size_t count : counts) {
     const auto values = random_numbers<float>(count);
     double squared = 0;
     for (const double x : values.exact) squared += x * x;
-    Device<float> device_values(values.stored);
-    Device<double> sum(1), scratch(cuda::kNormBlocks);
-    cuda::squared_norm(sum.data(), device_values.data(), count, scratch.data(), {});
+    Device<double> scratch(cuda::norm_blocks(count));
+    all.emplace_back(values.stored);
+    cuda::squared_norm(sum.data(), all.back().data(), count, scratch.data(), {});
     see("squared norm", std::abs(sum.host()[0] / squared - 1), 1e-12);
+    tasks.push_back({all.back().data(), count, blocks});
+    blocks += cuda::norm_blocks(count);
+    squares += squared;
   }
+  Device<cuda::NormTask> list(tasks);
+  Device<double> scratch(blocks);
+  cuda::squared_norm(sum.data(), list.data(), static_cast<int>(tasks.size()), blocks,
+                     scratch.data(), {});
+  see("squared norm of a list", std::abs(sum.host()[0] / squares - 1), 1e-12);
 }
 const Case norm("gradient norm", check_norm);
 
-void check_adamw() {
-  for (const std::size_t n : {std::size_t{20000}, std::size_t{8}, std::size_t{1003}}) {
-    const auto p = random_numbers<float>(n), m = random_numbers<float>(n),
-               g = random_numbers<float>(n), average = random_numbers<float>(n);
-    auto v = random_numbers<float>(n);
+/// What a parameter is before a step.
+struct AdamInputs {
+  explicit AdamInputs(std::size_t n)
+      : p(random_numbers<float>(n)),
+        m(random_numbers<float>(n)),
+        v(random_numbers<float>(n)),
+        g(random_numbers<float>(n)),
+        average(random_numbers<float>(n)) {
     for (std::size_t i = 0; i < n; ++i) v.stored[i] = static_cast<float>(v.exact[i] *= v.exact[i]);
-    const cuda::AdamNumbers x{0.5F, 0.9F, 0.95F, 1e-8F, 0.9999F, 1.2e-3F, 1.1F, 0.1F};
-    std::vector<double> p1 = zeros(n), m1 = p1, v1 = p1, average1 = p1;
-    for (std::size_t i = 0; i < n; ++i) {
-      const double gradient = g.exact[i] * 0.5;
-      m1[i] =
-          static_cast<double>(x.beta1) * m.exact[i] + (1 - static_cast<double>(x.beta1)) * gradient;
-      v1[i] = static_cast<double>(x.beta2) * v.exact[i] +
-              (1 - static_cast<double>(x.beta2)) * gradient * gradient;
-      p1[i] = static_cast<double>(x.keep) * p.exact[i] -
-              static_cast<double>(x.step_size) * m1[i] /
-                  (std::sqrt(v1[i]) * static_cast<double>(x.inverse_root_bias2) + 1e-8);
-      average1[i] =
-          average.exact[i] + static_cast<double>(x.average_rate) * (p1[i] - average.exact[i]);
-    }
-    Device<float> d_p(p.stored), d_m(m.stored), d_v(v.stored), d_g(g.stored),
-        d_average(average.stored);
-    Device<Bf16> copies(n);
-    cuda::adamw_step(
-        {d_p.data(), d_m.data(), d_v.data(), d_g.data(), copies.data(), d_average.data()}, x, n,
-        {});
-    see("p", relative_error(d_p, p1), kF32Limit);
-    see("m", relative_error(d_m, m1), kF32Limit);
-    see("v", relative_error(d_v, v1), kF32Limit);
-    see("average", relative_error(d_average, average1), kF32Limit);
-    std::vector<double> rounded;
-    for (const float value : d_p.host()) {
-      rounded.push_back(static_cast<double>(to_f32(round_bf16(static_cast<double>(value)))));
-    }
-    see("copies' bits", relative_error(copies, rounded), 0);
   }
+  Numbers<float> p, m, v, g, average;
+};
+
+/// One parameter of a list, and what its step should make of it.
+template <class A>
+struct Adam {
+  Adam(const AdamInputs& in, const cuda::AdamNumbers& x, float decay)
+      : p(in.p.stored),
+        m(in.m.stored),
+        v(in.v.stored),
+        g(in.g.stored),
+        average(in.average.stored),
+        copies(in.p.stored.size()) {
+    const auto number = [](float value) { return static_cast<double>(value); };
+    const double keep = 1 - x.rate * number(decay);
+    for (std::size_t i = 0; i < in.p.exact.size(); ++i) {
+      const double gradient = in.g.exact[i] * number(x.gradient_scale);
+      want_m.push_back(number(x.beta1) * in.m.exact[i] + (1 - number(x.beta1)) * gradient);
+      want_v.push_back(number(x.beta2) * in.v.exact[i] +
+                       (1 - number(x.beta2)) * gradient * gradient);
+      want_p.push_back(
+          keep * in.p.exact[i] -
+          number(x.step_size) * want_m[i] /
+              (std::sqrt(want_v[i]) * number(x.inverse_root_bias2) + number(x.epsilon)));
+      want_average.push_back(in.average.exact[i] +
+                             number(x.average_rate) * (want_p[i] - in.average.exact[i]));
+    }
+  }
+  Device<float> p, m, v, g, average;
+  Device<A> copies;
+  std::vector<double> want_p, want_m, want_v, want_average;
+};
+
+/// A list whose tensors end with their block, before it and beyond it; one without copies and one
+/// without an average.
+template <class A>
+void check_adamw_of() {
+  const cuda::AdamNumbers x{.rate = 1e-3,
+                            .gradient_scale = 0.5F,
+                            .beta1 = 0.9F,
+                            .beta2 = 0.95F,
+                            .epsilon = 1e-8F,
+                            .step_size = 1.2e-3F,
+                            .inverse_root_bias2 = 1.1F,
+                            .average_rate = 0.1F};
+  const std::vector<std::size_t> counts = {20000, 8, 4096, 1003, 1};
+  constexpr std::size_t kWithoutCopies = 1, kWithoutAverage = 2;
+  std::deque<Adam<A>> all;
+  std::vector<cuda::AdamTask<A>> tasks;
+  unsigned blocks = 0;
+  for (std::size_t k = 0; k < counts.size(); ++k) {
+    const float decay = k % 2 == 0 ? 0.1F : 0.0F;
+    Adam<A>& a = all.emplace_back(AdamInputs(counts[k]), x, decay);
+    tasks.push_back({.parameter = a.p.data(),
+                     .m = a.m.data(),
+                     .v = a.v.data(),
+                     .gradient = a.g.data(),
+                     .copies = k == kWithoutCopies ? nullptr : a.copies.data(),
+                     .average = k == kWithoutAverage ? nullptr : a.average.data(),
+                     .count = counts[k],
+                     .decay = decay,
+                     .first_block = blocks});
+    blocks += cuda::adam_blocks(counts[k]);
+  }
+  Device<cuda::AdamTask<A>> list(tasks);
+  cuda::adamw_step(list.data(), static_cast<int>(tasks.size()), blocks, x, {});
+  for (std::size_t k = 0; k < counts.size(); ++k) {
+    Adam<A>& a = all[k];
+    see("p", relative_error(a.p, a.want_p), kF32Limit);
+    see("m", relative_error(a.m, a.want_m), kF32Limit);
+    see("v", relative_error(a.v, a.want_v), kF32Limit);
+    if (k != kWithoutAverage) {
+      see("average", relative_error(a.average, a.want_average), kF32Limit);
+    }
+    if (k == kWithoutCopies) continue;
+    std::vector<double> rounded;
+    for (const float value : a.p.host()) {
+      const auto exact = static_cast<double>(value);
+      rounded.push_back(sizeof(A) == 4 ? exact : static_cast<double>(to_f32(round_bf16(exact))));
+    }
+    see("copies' bits", relative_error(a.copies, rounded), 0);
+  }
+}
+void check_adamw() {
+  check_adamw_of<Bf16>();
+  check_adamw_of<float>();
 }
 const Case adamw("adamw", check_adamw);
 

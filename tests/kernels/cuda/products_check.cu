@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "check.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/products.h"
 
 namespace check {
@@ -74,7 +75,14 @@ void check_product(cuda::Products& products, const ProductShape& s, const char* 
   void* to = s.stores_f32() ? static_cast<void*>(out_f32.data()) : out.data();
   const bool biased =
       s.epilogue == ProductEpilogue::kBias || s.epilogue == ProductEpilogue::kBiasGelu;
-  products.multiply(s, to, left.data(), right.data(), biased ? bias.data() : nullptr, pre.data());
+  const bool sums = s.epilogue == ProductEpilogue::kBiasGradient;
+  Device<float> bias_gradient(M),
+      scratch(sums ? cuda::column_sums_scratch_floats(s.depth, s.columns) : 0);
+  void* const by_columns = sums     ? static_cast<void*>(bias_gradient.data())
+                           : biased ? bias.data()
+                                    : nullptr;
+  products.multiply(s, to, left.data(), right.data(), by_columns,
+                    sums ? static_cast<void*>(scratch.data()) : pre.data());
   const std::string at = std::string(what) + " " + std::to_string(s.rows) + " x " +
                          std::to_string(s.columns) + " x " + std::to_string(s.depth) +
                          (!s.f32   ? " bf16"
@@ -84,6 +92,13 @@ void check_product(cuda::Products& products, const ProductShape& s, const char* 
   const double f32_limit = s.tf32 ? 1e-3 : 1e-5;
   const double error = s.stores_f32() ? relative_error(out_f32, want) : relative_error(out, want);
   see(at, error, s.stores_f32() ? f32_limit : kBf16Limit);
+  if (sums) {
+    std::vector<double> want_sums(M, 0.0);
+    for (std::size_t k = 0; k < K; ++k) {
+      for (std::size_t j = 0; j < M; ++j) want_sums[j] += in.right.exact[k * M + j];
+    }
+    see(at + " bias gradient", relative_error(bias_gradient, want_sums), 1e-5);
+  }
   if (s.tf32) see(at + " is rounded", error > 2e-5 ? 0 : 1, 0);
   if (s.epilogue == ProductEpilogue::kBiasGelu) {
     see(at + " pre", relative_error(pre, want_pre), s.f32 ? f32_limit : kBf16Limit);
@@ -116,6 +131,10 @@ void check_products(bool tf32 = false) {
     s.accumulate = true;
     check_product<A>(products, s, "accumulated");
     check_product<A>(products, s, "accumulated again");
+    s.epilogue = ProductEpilogue::kBiasGradient;
+    check_product<A>(products, s, "with the bias's");
+    s.accumulate = false;
+    check_product<A>(products, s, "with the bias's, anew");
   }
 }
 const Case products("products", [] { check_products<Bf16>(); });

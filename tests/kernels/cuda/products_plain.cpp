@@ -41,13 +41,30 @@ double number(gpu::Bf16 x) { return static_cast<double>(gpu::to_float(x)); }
 void store(float& to, double x) { to = static_cast<float>(x); }
 void store(gpu::Bf16& to, double x) { to = gpu::to_bf16(static_cast<float>(x)); }
 
+/// kBiasGradient's bias.
+template <class A>
+void sum_rows(const ProductShape& s, const ProductOperands& operands) {
+  const auto* right = static_cast<const A*>(operands.right);
+  for (int j = 0; j < s.columns; ++j) {
+    double sum = 0;
+    for (int k = 0; k < s.depth; ++k) {
+      sum += number(s.right_transposed ? right[std::ptrdiff_t{j} * s.depth + k]
+                                       : right[std::ptrdiff_t{k} * s.columns + j]);
+    }
+    store(static_cast<float*>(operands.bias)[j], sum);
+  }
+}
+
 /// `left`, `right`, `bias` and `pre` are A.
 template <class A>
 void compute(const ProductShape& s, const ProductOperands& operands) {
   const auto* left = static_cast<const A*>(operands.left);
   const auto* right = static_cast<const A*>(operands.right);
-  const auto* bias = static_cast<const A*>(operands.bias);
+  const bool has_bias =
+      s.epilogue == ProductEpilogue::kBias || s.epilogue == ProductEpilogue::kBiasGelu;
+  const auto* bias = has_bias ? static_cast<const A*>(operands.bias) : nullptr;
   auto* pre = static_cast<A*>(operands.pre);
+  if (s.epilogue == ProductEpilogue::kBiasGradient) sum_rows<A>(s, operands);
   const auto factor = [&](A x) {
     return s.tf32 ? number(round_to_tf32(static_cast<float>(number(x)))) : number(x);
   };
