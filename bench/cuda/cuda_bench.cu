@@ -102,21 +102,22 @@ class Bench {
     return times[times.size() / 2];
   }
   void set_peaks(double bytes, double flops) { bytes_peak_ = bytes, flops_peak_ = flops; }
-  bool wanted(const char* name) const { return std::strstr(name, only_.c_str()) != nullptr; }
-  void measure(const char* name, double bytes, double flops, const std::function<void()>& run) {
+  bool wanted(const std::string& name) const { return name.find(only_) != std::string::npos; }
+  void measure(const std::string& name, double bytes, double flops,
+               const std::function<void()>& run) {
     if (wanted(name)) print(name, bytes, flops, time(run));
   }
-  void print(const char* name, double bytes, double flops, double microseconds) {
+  void print(const std::string& name, double bytes, double flops, double microseconds) {
     const double rate = 1e6 / microseconds;
     const double floor = std::max(bytes / bytes_peak_, flops / flops_peak_) * rate;
-    std::printf("%-34s %10.1f us %8.2f TB/s %8.1f TFLOP/s %6.1f %% of its floor\n", name,
+    std::printf("%-34s %10.1f us %8.2f TB/s %8.1f TFLOP/s %6.1f %% of its floor\n", name.c_str(),
                 microseconds, bytes * rate / 1e12, flops * rate / 1e12, floor * 100);
     std::fflush(stdout);
     if (json_ == nullptr) return;
     std::fprintf(json_,
                  "{\"name\": \"%s\", \"us\": %.2f, \"bytes\": %.4g, \"flops\": %.4g, "
                  "\"share_of_floor\": %.4f}\n",
-                 name, microseconds, bytes, flops, floor);
+                 name.c_str(), microseconds, bytes, flops, floor);
     std::fflush(json_);
   }
 
@@ -364,15 +365,31 @@ void decode(Bench& bench, const Model& m) {
   const Buffer<Bf16> mixed(batch * K);
   std::vector<cuda::CachedRow<Bf16>> rows;
   for (std::size_t b = 0; b < batch; ++b) {
-    rows.push_back({keys->data + b * K * 1024, values->data + b * K * 1024, 1024});
+    rows.push_back({keys->data + b * K * 1024, values->data + b * K * 1024, 1024,
+                    static_cast<std::int64_t>(b)});
   }
   Buffer<cuda::CachedRow<Bf16>> d_rows(batch);
   upload(d_rows, rows);
   Buffer<std::int32_t> positions(batch);
   upload(positions, std::vector<std::int32_t>(batch, 1023));
-  bench.measure("cached attention, 64 x 1024", 4.0 * static_cast<double>(cache), 0, [&] {
-    cuda::attention_cached(mixed.data, qkv->data, d_rows.data, positions.data, batch, 12, 64,
-                           nullptr);
+  for (const int sequences : {batch, 1}) {
+    bench.measure("cached attention, " + std::to_string(sequences) + " x 1024",
+                  4.0 * static_cast<double>(cache) * sequences / batch, 0, [&] {
+                    cuda::attention_cached(mixed.data, qkv->data, d_rows.data, positions.data,
+                                           sequences, 12, 64, true, nullptr);
+                  });
+  }
+  const auto logits = random<float>(50257);
+  const auto slices = static_cast<std::size_t>(cuda::candidate_slices(50257));
+  const Buffer<std::uint64_t> best(slices * cuda::kCandidates);
+  const Buffer<float> tops(slices);
+  const Buffer<double> masses(slices);
+  const Buffer<cuda::CandidateRow> found(1);
+  Buffer<float> temperature(1);
+  upload(temperature, std::vector<float>{1.0F});
+  bench.measure("candidates of a row", 4.0 * 50257, 0, [&] {
+    cuda::find_candidates(found.data, {best.data, tops.data, masses.data}, logits->data,
+                          temperature.data, 1, 50257, 50257, nullptr);
   });
 }
 

@@ -88,12 +88,22 @@ void Watch::sample(std::int64_t steps_done, const std::string& text) {
 
 void Watch::histograms(model::Gpt2& model, std::int64_t steps_done) {
   write_event(steps_done - 1, [&](report::EventFile& file, double seconds) {
+    // What lies on a device is copied: reading it there would bring every page to the host and
+    // back.
+    base::MemorySource* const memory = model.backend().memory();
+    std::vector<float> copy;
+    const auto on_host = [&](const float* values, std::size_t count) {
+      if (memory == nullptr) return std::span(values, count);
+      copy.resize(count);
+      memory->copy_out(copy.data(), values, count * sizeof(float));
+      return std::span<const float>(copy);
+    };
     const auto write = [&](const char* family, const model::ParameterSet& set) {
       set.for_each([&](const model::View& view, const model::ParameterInfo& info) {
         if (view.elements() == 0) return;
         // Without the rows that pad the vocabulary.
         const std::int64_t count = view.elements() / info.shape[0] * info.file_rows;
-        const std::span values(view.f32(), static_cast<std::size_t>(count));
+        const auto values = on_host(view.f32(), static_cast<std::size_t>(count));
         file.histogram(seconds, steps_done - 1, fmt::format("{}/{}", family, info.name),
                        report::histogram_of(values));
       });

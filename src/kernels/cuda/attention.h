@@ -31,6 +31,7 @@ inline constexpr int kOwnOf = kAttentionWarps* kTilesOf<kHead> * 16;
 /// Calls run.template operator()<head size, with dropout>().
 template <class Run>
 void with_head_size(const char* what, const AttentionShape& shape, Run run) {
+  check_heads(what, shape);
   const bool drops = shape.mask.threshold != 0;
   if (shape.head_size == 64) {
     return drops ? run.template operator()<64, true>() : run.template operator()<64, false>();

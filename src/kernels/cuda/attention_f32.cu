@@ -306,6 +306,7 @@ __global__ void __launch_bounds__(kThreads)
 /// Calls run.template operator()<the smallest kernel's head size that holds the shape's>().
 template <class Run>
 void with_kernel_of(const char* what, const AttentionShape& s, Run run) {
+  check_heads(what, s);
   if (s.head_size < 1 || s.head_size > 128) {
     gpu::fail(std::string(what) + ": head size must be 1 to 128, got " +
               std::to_string(s.head_size));

@@ -52,7 +52,7 @@ class CudaBackend final : public Backend {
       : Backend(kF32 ? DType::kF32 : DType::kBf16, kF32 ? WeightFormat::kF32 : WeightFormat::kBf16),
         facts_(facts),
         tf32_(kF32 && tf32),
-        memory_(index),
+        memory_(queue_, index),
         products_(queue_, kF32 && tf32) {}
 
   std::string_view name() const override { return "cuda"; }
@@ -104,6 +104,7 @@ class CudaBackend final : public Backend {
       bytes += static_cast<std::int64_t>(floats) * 4 + 4 * channels * 4;  // and a bias's gradient
     } else {
       bytes += 4 * channels * rows * kBytes;  // what GELU had, which nobody wants
+      bytes += rows * heads * 4;              // lse
     }
     return static_cast<std::size_t>(bytes);
   }
@@ -342,26 +343,57 @@ class CudaBackend final : public Backend {
   }
 
   void do_attention_cached(View out, ConstView qkv, std::span<const CacheRows> sequences) override {
-    rows_.clear();
-    row_positions_.clear();
-    for (const CacheRows& sequence : sequences) {
-      for (std::int64_t row = 0; row < sequence.rows; ++row) {
-        rows_.push_back({.keys = of(sequence.keys),
-                         .values = of(sequence.values),
-                         .positions = sequence.keys.dim(1)});
-        row_positions_.push_back(to_int(sequence.position + row));
-      }
-    }
-    const int count = to_int(static_cast<std::int64_t>(rows_.size()));
     const int heads = to_int(sequences.front().keys.dim(0));
     const int head_size = to_int(sequences.front().keys.dim(2));
-    // A layer's caches stay where they are from token to token, and its positions are those of the
-    // layer before: in most passes nothing is copied here.
-    if (cached_calls_ == cached_.size()) cached_.emplace_back(queue_);
-    const CachedRow<A>* cached = cached_[cached_calls_++].hold(rows_);
+    rows_.clear();
+    row_positions_.clear();
+    const bool appends = std::ranges::all_of(sequences, [](const auto& s) { return s.rows == 1; });
+    for (const CacheRows& sequence : sequences) list_rows(sequence);
+    const int count = to_int(static_cast<std::int64_t>(rows_.size()));
     const std::int32_t* positions = positions_.hold(row_positions_);
-    append_to_caches(cached, positions, of(qkv), count, heads, head_size, stream());
-    cuda::attention_cached(of(out), of(qkv), cached, positions, count, heads, head_size, stream());
+    if (!appends) {
+      append_to_caches(next_cached(), positions, of(qkv), count, heads, head_size, stream());
+      attend_prompts(out, qkv, sequences);
+    }
+    if (rows_.empty()) return;
+    cuda::attention_cached(of(out), of(qkv), next_cached(), positions,
+                           to_int(static_cast<std::int64_t>(rows_.size())), heads, head_size,
+                           appends, stream());
+  }
+  void list_rows(const CacheRows& sequence) {
+    for (std::int64_t row = 0; row < sequence.rows; ++row) {
+      rows_.push_back({.keys = of(sequence.keys),
+                       .values = of(sequence.values),
+                       .positions = sequence.keys.dim(1),
+                       .row = static_cast<std::int64_t>(rows_.size())});
+      row_positions_.push_back(to_int(sequence.position + row));
+    }
+  }
+  /// rows_ on the device. A layer's caches stay where they are from token to token, and its
+  /// positions are those of the layer before: in most passes nothing is copied here.
+  const CachedRow<A>* next_cached() {
+    if (cached_calls_ == cached_.size()) cached_.emplace_back(queue_);
+    return cached_[cached_calls_++].hold(rows_);
+  }
+  /// Sequences that begin attend as in training, which reads each key for many queries at once;
+  /// leaves the others' rows in rows_. A sequence's way does not depend on those beside it.
+  void attend_prompts(View out, ConstView qkv, std::span<const CacheRows> sequences) {
+    std::int64_t first = 0;
+    std::size_t left = 0;
+    for (const CacheRows& sequence : sequences) {
+      const std::int64_t rows = sequence.rows;
+      if (sequence.position == 0 && rows > 1) {
+        const std::int64_t heads = sequence.keys.dim(0);
+        const View lse{lse_.take<float>(heads * rows), DType::kF32, {1, heads, rows}};
+        do_attention_forward(out.rows(first, rows), lse, qkv.rows(first, rows), {});
+      } else {
+        for (std::int64_t row = first; row < first + rows; ++row) {
+          rows_[left++] = rows_[static_cast<std::size_t>(row)];
+        }
+      }
+      first += rows;
+    }
+    rows_.resize(left);
   }
 
   // ---- head and loss --------------------------------------------------------------------------
@@ -503,8 +535,8 @@ class CudaBackend final : public Backend {
 
   gpu::DeviceFacts facts_;
   bool tf32_;
-  SharedMemory memory_;
   gpu::Queue queue_;
+  SharedMemory memory_;
   TypedProducts<A> products_;
   std::vector<std::int32_t> groups_;  // rows by their ids, on the host
   std::vector<CachedRow<A>> rows_;
@@ -519,7 +551,7 @@ class CudaBackend final : public Backend {
   Buffer logits_{queue_};
   Norms norms_{queue_};
   AdamSteps<A> adam_{queue_};
-  Buffer scratch_{queue_}, bias_{queue_}, pre_{queue_}, delta_{queue_};
+  Buffer scratch_{queue_}, bias_{queue_}, pre_{queue_}, delta_{queue_}, lse_{queue_};
   // of heads that are no kernel's size
   Buffer wide_qkv_{queue_}, wide_out_{queue_}, wide_dout_{queue_}, wide_dqkv_{queue_};
   LowRank<A> low_rank_{queue_, products_};

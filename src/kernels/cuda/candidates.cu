@@ -1,9 +1,9 @@
 // The tokens that a draw looks at: of each row of logits the most likely ones in order, and the
 // mass of all, so that a token costs a copy of two kilobytes instead of the vocabulary's logits.
 //
-// A slice of a row is sorted by one block, then the slices' best are merged two by two. Keys order
-// logits, equal ones by their ids, and are all different: the order does not depend on anything
-// else.
+// A slice of a row is sorted by one block; the best of eight slices each are merged by one block,
+// and those by another, list after list, as a chain of merges takes some time. Keys order logits,
+// equal ones by their ids, and are all different: the order does not depend on anything else.
 
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/vector.h"
@@ -81,37 +81,71 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// A block has a row: it goes through the slices' best and keeps the best of all.
-__global__ void __launch_bounds__(kThreads)
-    merge_slices(CandidateRow* out, const std::uint64_t* best, const float* tops,
-                 const double* masses, int slices, const float* inverse_temperatures) {
-  // The best so far, falling, and the next slice's, rising: together a bitonic sequence.
+constexpr int kMergeThreads = kCandidates;  // a key each
+constexpr int kGroup = 8;                   // slices that a block merges first
+
+/// keys[0, kCandidates), falling, become the best of themselves and of the lists at first, first +
+/// step, ... below end. Ends without a barrier.
+__device__ inline void merge_lists(std::uint64_t* keys, const std::uint64_t* lists, int first,
+                                   int step, int end) {
+  const int t = static_cast<int>(threadIdx.x);
+  const auto key_at = [&](int list) {
+    return list < end ? lists[static_cast<std::size_t>(list) * kCandidates + t] : 0;
+  };
+  std::uint64_t next = key_at(first);
+  for (int list = first; list < end; list += step) {
+    // Against the other list from its end the larger of each pair are the best of both, and rise
+    // and fall once: what is left of a bitonic network sorts them.
+    keys[2 * kCandidates - 1 - t] = next;
+    next = key_at(list + step);
+    gpu::sync_threads();
+    order_pair(keys[t], keys[kCandidates + t], true);
+    for (int stride = kCandidates / 2; stride > 0; stride /= 2) {
+      gpu::sync_threads();
+      if (t >= kCandidates / 2) continue;
+      const int i = 2 * t - t % stride;
+      order_pair(keys[i], keys[i + stride], true);
+    }
+    gpu::sync_threads();
+  }
+}
+
+/// A block has kGroup slices of a row; the best of them take the first one's place.
+__global__ void __launch_bounds__(kMergeThreads) merge_groups(std::uint64_t* best, int slices) {
   GPU_SHARED(keys, std::uint64_t[2 * kCandidates]);
+  std::uint64_t* lists = best + static_cast<std::size_t>(blockIdx.y) * slices * kCandidates;
+  const int first = static_cast<int>(blockIdx.x) * kGroup;
+  const int end = gpu::minimum(first + kGroup, slices);
+  std::uint64_t* own = lists + static_cast<std::size_t>(first) * kCandidates + threadIdx.x;
+  keys[threadIdx.x] = *own;
+  merge_lists(keys, lists, first + 1, 1, end);
+  *own = keys[threadIdx.x];
+}
+
+/// A block has a row: it merges the groups' best, and adds up the slices' masses.
+__global__ void __launch_bounds__(kMergeThreads)
+    merge_rows(CandidateRow* out, const std::uint64_t* best, const float* tops,
+               const double* masses, int slices, const float* inverse_temperatures) {
+  GPU_SHARED(keys, std::uint64_t[2 * kCandidates]);
+  GPU_SHARED(partial, double[kMergeThreads / 32]);
   const std::size_t n = blockIdx.x;
   const std::uint64_t* lists = best + n * slices * kCandidates;
-  for (int i = static_cast<int>(threadIdx.x); i < kCandidates; i += kThreads) keys[i] = lists[i];
-  for (int s = 1; s < slices; ++s) {
-    gpu::sync_threads();
-    for (int i = static_cast<int>(threadIdx.x); i < kCandidates; i += kThreads) {
-      keys[2 * kCandidates - 1 - i] = lists[static_cast<std::size_t>(s) * kCandidates + i];
-    }
-    merge_steps(keys, 2 * kCandidates, 2 * kCandidates, 2 * kCandidates);
-  }
-  gpu::sync_threads();
+  const auto t = static_cast<int>(threadIdx.x);
+  keys[t] = lists[t];
+  merge_lists(keys, lists, kGroup, kGroup, slices);
+  const std::uint64_t key = keys[t];
+  out[n].logits[t] = key == 0 ? -INFINITY : logit_of(key);
+  out[n].ids[t] = key == 0 ? -1 : static_cast<std::int32_t>(~static_cast<std::uint32_t>(key));
+  gpu::sync_threads();  // keys[0] is there, where nothing was merged
   const float top = logit_of(keys[0]);
-  for (int i = static_cast<int>(threadIdx.x); i < kCandidates; i += kThreads) {
-    const std::uint64_t key = keys[i];
-    out[n].logits[i] = key == 0 ? -INFINITY : logit_of(key);
-    out[n].ids[i] = key == 0 ? -1 : static_cast<std::int32_t>(~static_cast<std::uint32_t>(key));
-  }
-  if (threadIdx.x != 0) return;
   const float scale = inverse_temperatures[n] * kLog2E;
   double mass = 0;
-  for (int s = 0; s < slices; ++s) {
+  for (int s = t; s < slices; s += kMergeThreads) {
     const std::size_t place = n * slices + s;
     mass += masses[place] * static_cast<double>(gpu::exp2_fast((tops[place] - top) * scale));
   }
-  out[n].mass = mass;
+  mass = block_sum<kMergeThreads / 32>(mass, partial);
+  if (t == 0) out[n].mass = mass;
 }
 
 }  // namespace
@@ -125,7 +159,13 @@ void find_candidates(CandidateRow* out, const CandidateScratch& scratch, const f
   gpu::launch(sort_slices, dim3(static_cast<unsigned>(slices), static_cast<unsigned>(rows)),
               dim3(kThreads), 0, stream, scratch.best, scratch.tops, scratch.masses, logits, vocab,
               stride, inverse_temperatures);
-  gpu::launch(merge_slices, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, out,
+  if (slices > 1) {
+    gpu::launch(
+        merge_groups,
+        dim3(static_cast<unsigned>((slices + kGroup - 1) / kGroup), static_cast<unsigned>(rows)),
+        dim3(kMergeThreads), 0, stream, scratch.best, slices);
+  }
+  gpu::launch(merge_rows, dim3(static_cast<unsigned>(rows)), dim3(kMergeThreads), 0, stream, out,
               scratch.best, scratch.tops, scratch.masses, slices, inverse_temperatures);
 }
 

@@ -94,6 +94,7 @@ void* allocate_shared_bytes(std::size_t bytes) {
   check(cudaMallocManaged(&memory, bytes == 0 ? 1 : bytes), "cudaMallocManaged");
   const cudaMemLocation place{cudaMemLocationTypeDevice, device};
   cudaMemAdvise(memory, bytes, cudaMemAdviseSetPreferredLocation, place);  // a hint
+  (void)cudaGetLastError();  // which a launch would find, where the hint was not taken
   check(cudaMemset(memory, 0, bytes), "cudaMemset");
   check(cudaDeviceSynchronize(), "cudaMemset");
   return memory;
@@ -168,6 +169,7 @@ void record_event(CUevent_st* event, CUstream_st* stream) {
 }
 void wait_for_event(CUevent_st* event) { check(cudaEventSynchronize(event), "kernel"); }
 void close_event(CUevent_st* event) noexcept { cudaEventDestroy(event); }
+void wait_for_stream(CUstream_st* stream) { check(cudaStreamSynchronize(stream), "kernel"); }
 void give_copy(void* device, const void* from, std::size_t bytes, CUstream_st* stream) {
   check(cudaMemcpyAsync(device, from, bytes, cudaMemcpyDefault, stream), "copy to the device");
 }

@@ -68,7 +68,8 @@ CUevent_st* make_event();
 void record_event(CUevent_st* event, CUstream_st* stream);
 void wait_for_event(CUevent_st* event);
 void close_event(CUevent_st* event) noexcept;
-/// A copy from host memory and a fill, without a Queue.
+void wait_for_stream(CUstream_st* stream);
+/// A copy from host memory, which must stay as it is until it is done, and a fill, without a Queue.
 void give_copy(void* device, const void* from, std::size_t bytes, CUstream_st* stream);
 void give_fill(void* device, int value, std::size_t bytes, CUstream_st* stream);
 

@@ -63,6 +63,7 @@ CUevent_st* make_event() { return nullptr; }
 void record_event(CUevent_st*, CUstream_st*) {}
 void wait_for_event(CUevent_st*) {}
 void close_event(CUevent_st*) noexcept {}
+void wait_for_stream(CUstream_st*) {}
 void give_copy(void* device, const void* from, std::size_t bytes, CUstream_st*) {
   std::memmove(device, from, bytes);
 }

@@ -22,8 +22,8 @@ class Buffer {
   T* take(std::int64_t count) {
     const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
     if (bytes > bytes_) {
-      queue_.close();
-      gpu::release(memory_);  // waits for what uses it
+      if (memory_ != nullptr) gpu::synchronize(&queue_);  // what was queued uses it
+      gpu::release(memory_);
       memory_ = nullptr;
       bytes_ = 0;
       memory_ = gpu::allocate_bytes(bytes);
@@ -61,18 +61,25 @@ class Mirror {
   std::vector<T> content_;
 };
 
-/// For arenas.
+/// For arenas. What is given back may be what the queue's operations are about.
 class SharedMemory : public base::MemorySource {
  public:
-  explicit SharedMemory(int device) : device_(device) {}
+  SharedMemory(gpu::Queue& queue, int device) : queue_(queue), device_(device) {}
   void* take(std::size_t bytes) override { return gpu::allocate_shared_bytes(bytes); }
-  void give_back(void* memory) noexcept override { gpu::release_shared(memory); }
+  void give_back(void* memory) noexcept override {
+    try {
+      gpu::synchronize(&queue_);
+    } catch (...) {  // whoever waits next is told
+    }
+    gpu::release_shared(memory);
+  }
   std::size_t free_bytes() const override { return gpu::free_device_bytes(); }
   void copy_out(void* to, const void* from, std::size_t bytes) override {
     gpu::copy_all_out(device_, to, from, bytes);
   }
 
  private:
+  gpu::Queue& queue_;
   int device_;
 };
 

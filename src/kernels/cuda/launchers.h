@@ -108,6 +108,14 @@ struct AttentionShape {
   Mask mask;          ///< of the probabilities: element j of row n H + h
   bool operator==(const AttentionShape&) const = default;
 };
+/// Sequences times heads, the second dimension of a launch's grid.
+inline constexpr int kMostHeads = 65535;
+inline void check_heads(const char* what, const AttentionShape& s) {
+  if (std::int64_t{s.batch} * s.heads <= kMostHeads) return;
+  gpu::fail(std::string(what) + ": at most " + std::to_string(kMostHeads) +
+            " heads of all sequences, got " + std::to_string(s.batch) + " x " +
+            std::to_string(s.heads) + "; choose a smaller micro-batch");
+}
 /// Causal attention from the fused (N, 3C) layout. out: (N, C), lse: (B, H, T).
 void attention_forward(Bf16* out, float* lse, const Bf16* qkv, const AttentionShape& shape,
                        Stream stream);
@@ -279,18 +287,20 @@ struct CachedRow {
   A* keys;
   A* values;
   std::int64_t positions;  ///< of the caches
+  std::int64_t row;        ///< of qkv, out and positions
   bool operator==(const CachedRow&) const = default;
 };
-/// Stores each row's keys and values at its position. qkv: (rows, 3C). cached, positions: (rows),
-/// device.
+/// Stores each of `rows` rows' keys and values at its position. qkv: (N, 3C). cached: (rows),
+/// positions: (N), device.
 template <class A>
 void append_to_caches(const CachedRow<A>* cached, const std::int32_t* positions, const A* qkv,
                       int rows, int heads, int head_size, Stream stream);
-/// out: (rows, C). A row attends to everything up to its position. Head size a multiple of 8 up to
-/// 128.
+/// out: (N, C). A row attends to everything up to its position. `appends`: the rows are of
+/// different sequences, and each is appended to its caches first; else append_to_caches() has done
+/// it. Head size a multiple of 8 up to 128.
 template <class A>
 void attention_cached(A* out, const A* qkv, const CachedRow<A>* cached,
                       const std::int32_t* positions, int rows, int heads, int head_size,
-                      Stream stream);
+                      bool appends, Stream stream);
 
 }  // namespace kernels::cuda

@@ -22,11 +22,19 @@ void check(cublasStatus_t status, const char* what) {
 
 constexpr int kProposals = 8;
 constexpr int kTimedRuns = 3;
+constexpr std::size_t kTimedShapes = 64;   // more than a training run has
+constexpr std::size_t kOtherShapes = 256;  // kept beside them
+constexpr std::uint32_t kAlignment = 16;   // of every operand: rows are multiples of 8 long
 
 static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(ProductChoice::algorithm));
 
 bool adds_bias(ProductEpilogue epilogue) {
   return epilogue == ProductEpilogue::kBias || epilogue == ProductEpilogue::kBiasGelu;
+}
+/// Whether the library may do an epilogue: f32 is what others are compared with, and the library's
+/// GELU and sums there need not be exact to f32.
+bool may_fuse(const ProductShape& s) {
+  return !s.f32 || s.epilogue == ProductEpilogue::kNone || s.epilogue == ProductEpilogue::kBias;
 }
 /// What the product keeps of an epilogue where the rest is a kernel after it.
 ProductEpilogue kept_of(ProductEpilogue epilogue) {
@@ -212,8 +220,18 @@ struct Products::State {
     cublasLtMatmulPreference_t preference = nullptr;
     check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
     const auto most = static_cast<std::size_t>(kWorkspaceBytes);
-    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                         &most, sizeof most);
+    const auto want = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+      cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value);
+    };
+    want(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, most);
+    // Partial sums in f32, also of results in bf16.
+    want(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+         std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+    for (const auto alignment :
+         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+      want(alignment, kAlignment);
+    }
     Candidates found{};
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle, plan.product, plan.a, plan.b, plan.c, plan.c,
@@ -233,13 +251,21 @@ struct Products::State {
     gpu::check(cudaEventElapsedTime(&milliseconds, begin, end), "cudaEventElapsedTime");
     return static_cast<double>(milliseconds) * 1e3 / kTimedRuns;
   }
-  /// A plan with the fastest of the library's candidates; null where it has none.
-  std::unique_ptr<Plan> choose(const ProductShape& s, bool fused, const Operands& at) {
+  std::unique_ptr<Plan> described(const ProductShape& shape, bool fused, const Operands& at) {
     auto plan = std::make_unique<Plan>();
-    plan->choice.shape = s;
+    plan->choice.shape = shape;
     plan->choice.fused = fused;
     describe(*plan);
     point(*plan, at);
+    return plan;
+  }
+  static void keep(Plan& plan, const cublasLtMatmulAlgo_t& algorithm) {
+    plan.algorithm = algorithm;
+    std::memcpy(plan.choice.algorithm.data(), &algorithm, sizeof algorithm);
+  }
+  /// A plan with the fastest of the library's candidates; null where it has none.
+  std::unique_ptr<Plan> choose(const ProductShape& s, bool fused, const Operands& at) {
+    auto plan = described(s, fused, at);
     const std::size_t bytes = static_cast<std::size_t>(s.rows) *
                               static_cast<std::size_t>(s.columns) * (s.stores_f32() ? 4 : 2);
     const Scratch copy(s.accumulate ? bytes : 0);
@@ -256,21 +282,35 @@ struct Products::State {
       ++plan->choice.tried;
       if (best >= 0 && microseconds >= best) continue;
       best = microseconds;
-      plan->algorithm = found.results[i].algo;
+      keep(*plan, found.results[i].algo);
     }
     if (best < 0) return nullptr;
     plan->choice.microseconds = best;
-    std::memcpy(plan->choice.algorithm.data(), &plan->algorithm, sizeof plan->algorithm);
+    return plan;
+  }
+  /// A plan with what the library proposes first; null where that is nothing.
+  std::unique_ptr<Plan> propose(const ProductShape& s, bool fused, const Operands& at) {
+    auto plan = described(s, fused, at);
+    const Candidates found = candidates(*plan);
+    if (found.count == 0) return nullptr;
+    keep(*plan, found.results[0].algo);
     return plan;
   }
   /// The faster of the two: the epilogue in the product, or a kernel after it.
   std::unique_ptr<Plan> choose(const ProductShape& shape, const Operands& at) {
-    std::unique_ptr<Plan> plan = choose(shape, /*fused=*/true, at);
-    if (kept_of(shape.epilogue) != shape.epilogue) {
-      std::unique_ptr<Plan> apart = choose(shape, /*fused=*/false, at);
+    const bool may_part = kept_of(shape.epilogue) != shape.epilogue;
+    std::unique_ptr<Plan> plan;
+    if (timed < kTimedShapes) {
+      if (may_fuse(shape)) plan = choose(shape, /*fused=*/true, at);
+      std::unique_ptr<Plan> apart;
+      if (may_part) apart = choose(shape, /*fused=*/false, at);
       if (!plan || (apart && apart->choice.microseconds < plan->choice.microseconds)) {
         plan = std::move(apart);
       }
+      ++timed;
+    } else {
+      if (may_fuse(shape)) plan = propose(shape, /*fused=*/true, at);
+      if (!plan && may_part) plan = propose(shape, /*fused=*/false, at);
     }
     if (!plan) {
       gpu::fail("product: cuBLASLt has no algorithm for " + std::to_string(shape.rows) + " x " +
@@ -279,10 +319,9 @@ struct Products::State {
     return plan;
   }
   /// The plan that was chosen earlier; null where the library cannot do it.
-  std::unique_ptr<Plan> take(const ProductChoice& choice) {
-    auto plan = std::make_unique<Plan>();
+  std::unique_ptr<Plan> take(const ProductChoice& choice, const Operands& at) {
+    auto plan = described(choice.shape, choice.fused, at);
     plan->choice = choice;
-    describe(*plan);
     std::memcpy(&plan->algorithm, choice.algorithm.data(), sizeof plan->algorithm);
     cublasLtMatmulHeuristicResult_t result{};
     const cublasStatus_t status = cublasLtMatmulAlgoCheck(
@@ -300,9 +339,16 @@ struct Products::State {
     }
     std::unique_ptr<Plan> plan;
     for (const ProductChoice& choice : given) {
-      if (choice.shape == shape) plan = take(choice);
+      if (choice.shape == shape) plan = take(choice, at);
     }
-    if (!plan) plan = choose(shape, at);
+    if (plan) {
+      ++timed;
+    } else {
+      plan = choose(shape, at);
+    }
+    if (plans.size() == kTimedShapes + kOtherShapes) {  // a proposal costs little to ask for again
+      plans.erase(plans.begin() + kTimedShapes);
+    }
     plans.push_back(std::move(plan));
     return *plans.back();
   }
@@ -311,7 +357,8 @@ struct Products::State {
   Scratch workspace;
   cublasLtHandle_t handle = nullptr;
   cudaEvent_t begin = nullptr, end = nullptr;
-  std::vector<std::unique_ptr<Plan>> plans;
+  std::vector<std::unique_ptr<Plan>> plans;  // those that were timed come first
+  std::size_t timed = 0;
 };
 
 Products::Products(Stream stream) : state_(std::make_unique<State>(stream)), stream_(stream) {}
@@ -333,7 +380,9 @@ std::string Products::library() const {
 
 std::vector<ProductChoice> Products::choices() const {
   std::vector<ProductChoice> all;
-  for (const auto& plan : state_->plans) all.push_back(plan->choice);
+  for (std::size_t i = 0; i < std::min(state_->plans.size(), kTimedShapes); ++i) {
+    all.push_back(state_->plans[i]->choice);
+  }
   return all;
 }
 

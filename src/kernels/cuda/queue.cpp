@@ -7,8 +7,14 @@
 #include "kernels/cuda/device.h"
 
 namespace kernels::gpu {
+namespace {
+
+constexpr int kMostDifferences = 8;  // of a pass in a row
+
+}  // namespace
 
 Queue::Pass::~Pass() {
+  settle();
   forget_graph();
   if (done != nullptr) close_event(done);
 }
@@ -16,6 +22,13 @@ Queue::Pass::~Pass() {
 void Queue::Pass::forget_graph() {
   if (graph != nullptr) close_graph(graph);
   graph = nullptr;
+}
+
+void Queue::Pass::settle() noexcept {
+  try {
+    if (done != nullptr) wait_for_event(done);
+  } catch (...) {  // the next call tells of it
+  }
 }
 
 Queue::Queue() : handle_(make_stream()) {}
@@ -56,10 +69,12 @@ void Queue::push(const Operation& operation) {
       return;
     }
     run_one_by_one();
-    state_ = State::kKeeping;
+    state_ = pass_->differed < kMostDifferences ? State::kKeeping : State::kOutside;
   }
-  run(operation);
-  if (state_ == State::kKeeping) pass_->operations.push_back(operation.kept());
+  if (state_ != State::kKeeping) return run(operation);
+  // What is kept has its own memory for uploads: the caller's may change at once.
+  pass_->operations.push_back(operation.kept());
+  run(*pass_->operations.back());
 }
 
 void Queue::begin_pass(int number) {
@@ -68,6 +83,7 @@ void Queue::begin_pass(int number) {
   pass_ = &passes_[number];
   next_ = 0;
   waited_ = false;
+  if (pass_->differed >= kMostDifferences) return;
   state_ = pass_->operations.empty() ? State::kKeeping : State::kComparing;
 }
 
@@ -82,6 +98,7 @@ void Queue::drop_pass() noexcept {
   } catch (...) {  // the failure that came first is the one that is told
   }
   if (pass_ != nullptr) {
+    pass_->settle();
     pass_->operations.clear();
     pass_->forget_graph();
   }
@@ -93,6 +110,7 @@ void Queue::close() {
   give_gathered();
   const State state = state_;
   state_ = State::kOutside;
+  if (state == State::kKeeping) mark_done();
   if (state != State::kComparing) return;
   if (next_ == pass_->operations.size()) {
     run_as_one();
@@ -102,6 +120,8 @@ void Queue::close() {
 }
 
 void Queue::run_one_by_one() {
+  ++pass_->differed;
+  pass_->settle();
   pass_->forget_graph();
   pass_->operations.resize(next_);
   for (const auto& operation : pass_->operations) run(*operation);
@@ -110,6 +130,7 @@ void Queue::run_one_by_one() {
 
 void Queue::run_as_one() {
   ++repeated_;
+  pass_->differed = 0;
   if (!makes_graphs()) {
     for (const auto& operation : pass_->operations) run(*operation);
     return;

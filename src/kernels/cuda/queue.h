@@ -9,7 +9,8 @@
 /// the host one call instead of one an operation). Where one differs, those before it are run one
 /// by one, and the pass is kept anew from there on. So a pass does the same whether it is run as
 /// one or not, and nobody has to say what may change between two of them. Uploads are the exception
-/// that makes this useful: their content may differ.
+/// that makes this useful: their content may differ. A pass that has differed several times in a
+/// row (one with dropout, whose masks have a key) is no longer kept.
 
 #include <cstddef>
 #include <cstdint>
@@ -91,11 +92,14 @@ class Queue {
     std::vector<std::unique_ptr<Operation>> operations;
     Graph graph = nullptr;
     CUevent_st* done = nullptr;  // after kept operations' last run
+    int differed = 0;            // times in a row
     Pass() = default;
     Pass(const Pass&) = delete;
     Pass& operator=(const Pass&) = delete;
     ~Pass();
     void forget_graph();
+    /// Waits, so that what its operations own may be freed.
+    void settle() noexcept;
   };
   enum class State : std::uint8_t { kOutside, kKeeping, kComparing };
 

@@ -35,7 +35,11 @@ class Upload final : public Operation {
   Upload(const Upload&) = delete;
   Upload& operator=(const Upload&) = delete;
 
-  void run(Queue& queue) const override { give_copy(device_, from_, bytes_, queue.handle()); }
+  void run(Queue& queue) const override {
+    give_copy(device_, from_, bytes_, queue.handle());
+    // The caller may overwrite its own at once, and not every device has fetched it by then.
+    if (own_ == nullptr) wait_for_stream(queue.handle());
+  }
   bool same(const Operation& other) const override {
     const auto* upload = dynamic_cast<const Upload*>(&other);
     return upload != nullptr && upload->device_ == device_ && upload->bytes_ == bytes_;
@@ -63,7 +67,10 @@ class Upload final : public Operation {
 
 void copy_bytes_in(void* device, const void* from, std::size_t bytes, Stream stream) {
   if (bytes == 0) return;
-  if (stream == nullptr) return give_copy(device, from, bytes, nullptr);
+  if (stream == nullptr) {
+    give_copy(device, from, bytes, nullptr);
+    return wait_for_stream(nullptr);
+  }
   stream->push(Upload(device, from, bytes));
 }
 

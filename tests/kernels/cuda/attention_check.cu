@@ -192,8 +192,9 @@ const Case sharp("attention: large scores", check_sharp);
 
 /// A row at some position of each of several caches.
 template <class A>
-void check_cached() {
+void check_cached(bool appends) {
   std::vector<Shape> shapes = {{2, 9, 2, 64}, {1, 40, 1, 128}, {2, 12, 3, 24}};
+  if (size() != Size::kSmall) shapes.push_back({2, 300, 1, 64});  // groups with several keys
   if (size() == Size::kFull) shapes.insert(shapes.end(), {{3, 1024, 12, 64}, {1, 777, 5, 128}});
   for (const Shape& s : shapes) {
     const std::size_t C = s.channels();
@@ -211,7 +212,8 @@ void check_cached() {
     for (std::size_t b = 0; b < static_cast<std::size_t>(s.batch); ++b) {
       const std::size_t cache = b * T * C;
       const int position = b == 0 ? s.length - 1 : below(s.length);
-      rows.push_back({d_k.data() + cache, d_v.data() + cache, s.length});
+      rows.push_back(
+          {d_k.data() + cache, d_v.data() + cache, s.length, static_cast<std::int64_t>(b)});
       positions.push_back(position);
       for (std::size_t h = 0; h < H; ++h) {
         const std::size_t own = b * 3 * C + h * D;
@@ -237,10 +239,12 @@ void check_cached() {
     }
     Device<cuda::CachedRow<A>> d_rows(rows);
     Device<std::int32_t> d_positions(positions);
-    cuda::append_to_caches(d_rows.data(), d_positions.data(), d_qkv.data(), s.batch, s.heads,
-                           s.head_size, {});
+    if (!appends) {
+      cuda::append_to_caches(d_rows.data(), d_positions.data(), d_qkv.data(), s.batch, s.heads,
+                             s.head_size, {});
+    }
     cuda::attention_cached(out.data(), d_qkv.data(), d_rows.data(), d_positions.data(), s.batch,
-                           s.heads, s.head_size, {});
+                           s.heads, s.head_size, appends, {});
     const std::string at = s.text() + (kIsF32<A> ? " f32" : " bf16");
     see(at, relative_error(out, want), kIsF32<A> ? kF32Limit : kBf16Limit);
     see(at + " keys", relative_error(d_k, k.exact), 0);
@@ -248,8 +252,10 @@ void check_cached() {
   }
 }
 const Case cached("attention: cached", [] {
-  check_cached<Bf16>();
-  check_cached<float>();
+  for (const bool appends : {false, true}) {
+    check_cached<Bf16>(appends);
+    check_cached<float>(appends);
+  }
 });
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "expect_error.h"
+#include "kernels/cuda/gpu_types.h"
 #include "kernels/operations.h"
 
 namespace kernels::test {
@@ -151,6 +152,7 @@ TEST_P(Cuda, CachedAttention) {
     check(AttentionCached{1, 70, head_size, 9, 0});
   }
   check(AttentionOfSequences{2, 16, {{0, 5}, {7, 1}, {3, 4}}});
+  check(AttentionOfSequences{2, 64, {{0, 5}, {0, 1}, {3, 4}, {0, 70}}});
 }
 
 TEST_P(Cuda, HeadLoss) {
@@ -289,6 +291,10 @@ TEST_P(Cuda, SaysWhatItCannot) {
                 Linear{3, 12, 8}(*backend, draw);
               }),
               testing::HasSubstr("multiples of 8"));
+  // The heads of all sequences are a dimension of a launch's grid.
+  const Tensor qkv = Tensor(GetParam(), {8192, 3 * 64});
+  const Tensor out(GetParam(), {8192, 64}), lse(DType::kF32, {8192, 8, 1});
+  EXPECT_THROW(backend->attention_forward(out, lse, qkv), gpu::Error);
   EXPECT_THAT(error_of([] { make_backend(Device::kCuda, GetParam(), nullptr, 3); }),
               testing::HasSubstr("--device cuda:3: no CUDA device 3"));
 }

@@ -68,6 +68,7 @@ void check_candidates() {
   if (size() == Size::kSmall) return;
   check_rows(3, 2500, 2560, 8);
   check_rows(1, 5000, 5056, 0);
+  check_rows(2, 18000, 18048, 3);  // of three groups of slices
   if (size() == Size::kFull) check_rows(5, 50257, 50304, 2.5);
 }
 const Case candidates("candidates", check_candidates);

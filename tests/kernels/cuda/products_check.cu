@@ -97,9 +97,11 @@ void check_product(cuda::Products& products, const ProductShape& s, const char* 
     for (std::size_t k = 0; k < K; ++k) {
       for (std::size_t j = 0; j < M; ++j) want_sums[j] += in.right.exact[k * M + j];
     }
-    see(at + " bias gradient", relative_error(bias_gradient, want_sums), 1e-5);
+    see(at + " bias gradient", relative_error(bias_gradient, want_sums), f32_limit);
   }
-  if (s.tf32) see(at + " is rounded", error > 2e-5 ? 0 : 1, 0);
+  // A device may take exact products for the smallest.
+  const bool surely = !gpu::kOnDevice || s.depth >= 256;
+  if (s.tf32 && surely) see(at + " is rounded", error > 2e-5 ? 0 : 1, 0);
   if (s.epilogue == ProductEpilogue::kBiasGelu) {
     see(at + " pre", relative_error(pre, want_pre), s.f32 ? f32_limit : kBf16Limit);
   }

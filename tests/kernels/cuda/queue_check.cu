@@ -69,6 +69,25 @@ void check_repetition() {
   w.queue.end_pass();
   w.see_sums("of other operands");
 }
+
+/// What never comes again is not kept for ever.
+void check_differences() {
+  Work w;
+  for (int i = 0; i < 12; ++i) {
+    w.queue.begin_pass(1);
+    w.pass(static_cast<float>(i), 1 + i % 3);
+    w.queue.end_pass();
+    w.see_sums("another pass each time");
+  }
+  for (int i = 0; i < 3; ++i) {
+    w.queue.begin_pass(1);
+    w.pass(static_cast<float>(i), 2);
+    w.queue.end_pass();
+  }
+  w.see_sums("no longer kept");
+  see("repeated", static_cast<double>(w.queue.repeated()), 0);
+}
+const Case differences("queue: differences", check_differences);
 const Case repetition("queue: repetition", check_repetition);
 
 void check_reads() {
