@@ -65,7 +65,11 @@ FAULTS = [
     Fault("attention in f32: dropout's factor is not in ds", "attention_f32.cu",
           "    dp = masked(dp, s.mask, row, key);\n", "", "attention: dropout"),
     Fault("cached attention: groups joined before they are there", "decode.cu",
-          "  gpu::sync_threads();\n  const int own", "  const int own", "cached"),
+          "  gpu::sync_threads();\n  const int channel", "  const int channel", "cached"),
+    Fault("cached attention: a token's own key is not kept", "decode.cu",
+          "copy8(row.keys + at, own + channels);", "", "cached"),
+    Fault("candidates: lists are merged before both are there", "candidates.cu",
+          "    gpu::sync_threads();\n    order_pair(keys[t]", "    order_pair(keys[t]", "candidates"),
     Fault("layernorm backward: barrier between two sums left out", "layernorm.cu",
           "    gpu::sync_threads();\n    for (int c", "    for (int c", "layernorm"),
     Fault("column sums: the last block runs past the rows", "pointwise.cu",
@@ -182,6 +186,8 @@ def main():
         objects.mkdir()
         for part in ("src/kernels/cuda", "src/base", "tests/kernels/cuda"):
             shutil.copytree(ROOT / part, folder / part)
+        for fault in FAULTS:  # that each has its place is seen before anything is compiled
+            (folder / "src/kernels/cuda" / fault.file).write_text(plant(folder, fault))
         for kind in KINDS:
             program = build(arguments.compiler, kind, folder, objects, objects)
             seen = what_sees(program, kind, "")
