@@ -101,8 +101,8 @@ Training measure_training(const TrainingOptions& options, const OnStep& on_step)
     for (std::int64_t i = 0; i < options.accumulation; ++i) {
       model.queue_forward_backward(ids, targets, scale);
     }
+    const double norm = model.gradient_norm();  // the step's one wait, as in training
     (void)model.take_losses();
-    const double norm = model.gradient_norm();
     const kernels::AdamW hyper{
         .learning_rate = kLearningRate,
         .weight_decay = kWeightDecay,
