@@ -38,6 +38,7 @@ void run_steps(Training& result, kernels::Backend& backend, std::int64_t steps, 
   const auto timed = [&](std::int64_t number) {
     const double begun = base::seconds(clock);
     step();
+    backend.finish();  // the update belongs to it
     const double seconds = base::seconds(clock) - begun;
     if (on_step) on_step(number, seconds);
     return seconds;
