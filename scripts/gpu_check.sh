@@ -15,9 +15,9 @@ cd "$(dirname "$0")/.."
 
 gpt2=build/cuda/gpt2
 device_tests=build/cuda/cuda_device_tests
-# The tests are left out where there is no GoogleTest.
+# build_program [AUTO|OFF]: whether with oneDNN. The tests are left out where there is no GoogleTest.
 build_program() {
-  cmake --preset cuda && cmake --build --preset cuda --target gpt2 || return 1
+  cmake --preset cuda "-DGPT2_ONEDNN=${1:-AUTO}" && cmake --build --preset cuda --target gpt2 || return 1
   if cmake --build --preset cuda --target help | grep -q '^cuda_device_tests:'; then
     cmake --build --preset cuda --target cuda_device_tests
   fi
@@ -25,14 +25,14 @@ build_program() {
 export -f build_program
 if [[ "${1:-}" == --pack ]]; then
   set -e
-  build_program
+  build_program OFF  # 40 MB, which the processor's few steps there do without
   rm -rf build/cuda/lib
   mkdir build/cuda/lib
   # The C library belongs to its machine, CUDA to its driver.
   ldd "$gpt2" "$device_tests" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
     grep -vE '/(libc|libm|libdl|libpthread|librt|libresolv|libcublas[^/]*)\.so' |
     xargs -I{} cp -L {} build/cuda/lib/
-  strip build/cuda/gpt2 build/cuda/cuda_device_tests build/cuda/lib/*
+  strip "$gpt2" "$device_tests" build/cuda/lib/*
   du -shc "$gpt2" "$device_tests" build/cuda/lib
   exit
 fi
