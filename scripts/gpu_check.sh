@@ -110,11 +110,11 @@ if [[ $built -eq 1 ]]; then
   part check 60 check.txt "$work/cuda_check" --json "$work/check.json"
   part bench 60 bench.txt "$work/cuda_bench" --batch "$batch" --json "$work/bench.json"
   if command -v compute-sanitizer >/dev/null; then
-    part memcheck 45 sanitizer.txt bash -c \
-      'for only in wrapper attention embedding layernorm gelu sums loss norm adamw decode transpose; do
+    part memcheck 60 sanitizer.txt bash -c \
+      'for only in wrapper attention embedding layernorm gelu sums loss norm adamw decode transpose candidates; do
          sanitizer --tool memcheck "$work/cuda_check" --size small --only $only || exit 1; done'
-    part racecheck 45 sanitizer.txt bash -c \
-      'for only in wrapper attention layernorm loss; do
+    part racecheck 60 sanitizer.txt bash -c \
+      'for only in wrapper attention layernorm loss norm candidates; do
          sanitizer --tool racecheck "$work/cuda_check" --size small --only $only || exit 1; done'
   else
     echo "sanitizers   missing" | tee -a "$out/parts.txt"
