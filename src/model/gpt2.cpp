@@ -16,7 +16,6 @@ using kernels::Dropout;
 using kernels::Epilogue;
 using kernels::Gradient;
 using kernels::PackedWeight;
-using kernels::WeightOrder;
 
 /// Keeps the masks apart from all else that is drawn with a run's seed: "dropout" in ASCII.
 constexpr std::uint64_t kMaskStream = 0x64726f706f7574ULL;

@@ -46,7 +46,7 @@ class Canvas {
   std::string row(int index) const {
     std::string text;
     for (int column = 0; column < columns_; ++column) {
-      const unsigned content = cells_[static_cast<std::size_t>(index * columns_ + column)];
+      const unsigned content = cells_[place(column, index)];
       if ((content & kMark) != 0) {
         text += "o";
       } else {
@@ -58,9 +58,11 @@ class Canvas {
 
  private:
   static constexpr unsigned kMark = 0x100;
-  unsigned& cell(int x, int y) {
-    return cells_[static_cast<std::size_t>(y / kDotsDown * columns_ + x / kDotsAcross)];
+  std::size_t place(int column, int row) const {
+    return static_cast<std::size_t>(row) * static_cast<std::size_t>(columns_) +
+           static_cast<std::size_t>(column);
   }
+  unsigned& cell(int x, int y) { return cells_[place(x / kDotsAcross, y / kDotsDown)]; }
   int columns_, rows_;
   std::vector<unsigned> cells_;
 };

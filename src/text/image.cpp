@@ -40,7 +40,9 @@ struct Header {
 /// Puts one section behind another.
 class Writer {
  public:
-  Writer() : image_(sizeof(Header) / sizeof(ImageLine) + 1) { header_.magic = kMagic; }
+  Writer() : image_((sizeof(Header) + sizeof(ImageLine) - 1) / sizeof(ImageLine)) {
+    header_.magic = kMagic;
+  }
 
   template <class T>
   void add(Section section, const T* values, std::size_t count, std::size_t readable_behind = 0) {
