@@ -1,7 +1,6 @@
 // What a step does with its gradients: clipping, the optimizer's update, the average that follows.
 
 #include <algorithm>
-#include <cmath>
 
 #include "train/trainer_state.h"
 

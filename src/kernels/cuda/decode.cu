@@ -121,11 +121,11 @@ __global__ void __launch_bounds__(kCachedThreads)
       const int j = first + r * kGroups + group;
       if (j > last || !has_channels) continue;
       const std::size_t at = cache + static_cast<std::size_t>(j) * head_size;
-      if (kAppends && j == last) {
+      const bool is_own = kAppends && j == last;
+      if (is_own) {
         copy8(row.keys + at, own + channels);
         copy8(row.values + at, own + 2 * channels);
       }
-      const bool is_own = kAppends && j == last;
       load8(keys[r], is_own ? own + channels : row.keys + at);
       load8(values[r], is_own ? own + 2 * channels : row.values + at);
     }
