@@ -26,6 +26,10 @@ export -f build_program
 if [[ "${1:-}" == --pack ]]; then
   set -e
   build_program OFF  # 40 MB, which the processor's few steps there do without
+  if [[ ! -x $device_tests ]]; then
+    echo "gpu_check: --pack needs GoogleTest for $device_tests; run scripts/setup.sh" >&2
+    exit 1
+  fi
   rm -rf build/cuda/lib
   mkdir build/cuda/lib
   # The C library belongs to its machine, CUDA to its driver.
@@ -37,6 +41,10 @@ if [[ "${1:-}" == --pack ]]; then
   exit
 fi
 
+if [[ "${1:-}" == -* ]]; then
+  echo "usage: scripts/gpu_check.sh [FOLDER | --pack]" >&2
+  exit 2
+fi
 out=$(mkdir -p "${1:-build/gpu_check}" && cd "${1:-build/gpu_check}" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
